@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `fragments` artifact: an error-corrected program as noiseless rounds, for hardware and tracker alike.
+
+A program is cut into *fragments* at its decisions.  A fragment is a run-length encoded sequence of *slots*; a slot is
+the operations before one QEC round, and that round.  Nothing in it depends on the path by which it was reached: record
+names are relative to the slot, and at every cut all patches are idle, so fragment ``k`` may follow any fragment whose
+`Decision` names it.
+
+Hardware reads `Part.instructions` and may ignore everything else.  The tracker reads detectors and events.
+
+Record names are ``(dt, x, y, k)``: the measurement of site ``(x, y)`` in the slot ``dt`` away from the one at hand (0
+this slot, -1 the one before), ``k = 1`` for the records of a hand-over and 0 for all others.  A slot's records are
+numbered in the order of execution: parts in the order given, instructions in order, targets in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import msgpack
+
+from qcosd.qec.geometry import Cell, Coord, Rect
+from qcosd.qec.program import Condition
+
+VERSION = 1
+
+# Ranks: the order of execution inside a slot.  On one patch operations of one slot never go backwards in rank.
+SPLIT, MEASURE, INIT, HADAMARD, SEAM, ROUND = range(6)
+
+RecordName = tuple[int, int, int, int]
+
+
+class Instruction(NamedTuple):
+    """One layer of a noiseless circuit.
+
+    ``name``: R, RX, H, M, MX, I (targets: sites; I marks the data qubits that wait while a round is measured), CX
+    (targets: control, target, control, target, ...), PERM (from, to, from, to, ...: qubits move), TICK (no targets), or
+    HANDOVER_Y: an encoded |Y> with known syndrome arrives; targets are the d*d data qubits row by row and then the
+    d*d - 1 measure qubits, each of which yields one record, in that order, named with ``k = 1``.
+    """
+
+    name: str
+    targets: tuple[Coord, ...] = ()
+
+
+class Detector(NamedTuple):
+    """A parity of records that is even without noise.
+
+    ``x, y``: centre of its plaquette.  ``kind``: 0 found by a round, 1 found by reading data qubits out (one plaquette
+    may have both in one slot).
+    """
+
+    x: int
+    y: int
+    kind: int
+    records: tuple[RecordName, ...]
+
+
+class Part(NamedTuple):
+    """The operations of one rank on one region (one patch, or two merged ones) in one slot."""
+
+    patches: tuple[int, ...]
+    rank: int
+    instructions: tuple[Instruction, ...]
+    detectors: tuple[Detector, ...] = ()
+
+
+class Region(NamedTuple):
+    """What a round measures: a lone patch, or two patches merged by a ZZ (basis "Z", horizontal: left, right) or XX
+    (basis "X", vertical: upper, lower) parity measurement.  ``basis`` is "" for a lone patch."""
+
+    rect: Rect
+    patches: tuple[int, ...]
+    basis: str = ""
+
+
+# ---- events: what a slot means for the logical qubits, in program order.  Record names are relative to the slot.
+
+
+class Init(NamedTuple):
+    """A transversal |0> (basis "Z") or |+> (basis "X") is born."""
+
+    patch: int
+    rect: Rect
+    basis: str
+
+
+class Handover(NamedTuple):
+    """An encoded ``state`` ("Y") arrives with known syndrome."""
+
+    patch: int
+    rect: Rect
+    state: str
+
+
+class Merge(NamedTuple):
+    """A parity measurement of two patches begins: ``tag`` names its outcome, the parity of ``records`` of this slot's
+    round.  ``seam`` is the line of seam qubits that continues the joint logical operator of the other basis.  It is
+    final once the window commits up to this slot + 2."""
+
+    first: int
+    second: int
+    basis: str
+    tag: int
+    records: tuple[RecordName, ...]
+    seam: tuple[Coord, ...]
+
+
+class Split(NamedTuple):
+    """The seam was read out before this slot's round: ``records`` is the byproduct on the joint operator, which
+    ``first`` holds."""
+
+    first: int
+    second: int
+    basis: str
+    records: tuple[RecordName, ...]
+
+
+class Measure(NamedTuple):
+    """Destructive read-out of all data qubits of a patch; ``bit`` is the classical bit that gets the value, -1 none."""
+
+    patch: int
+    basis: str
+    tag: int
+    records: tuple[RecordName, ...]
+    bit: int = -1
+
+
+class Hadamard(NamedTuple):
+    """Transversal H and a quarter turn; ``records`` (of this slot's round) shift the new X back to the top row."""
+
+    patch: int
+    records: tuple[RecordName, ...]
+
+
+class Frame(NamedTuple):
+    """A Pauli is applied in the frame of a patch, where parity(tags) xor ``constant`` is 1, or, if ``condition`` is
+    given, where the condition holds of the classical bits as they stand at this point of the program."""
+
+    patch: int
+    pauli: str
+    tags: tuple[int, ...] = ()
+    constant: int = 0
+    condition: Condition | None = None
+
+
+Event = Init | Handover | Merge | Split | Measure | Hadamard | Frame
+_EVENTS: tuple[type, ...] = (Init, Handover, Merge, Split, Measure, Hadamard, Frame)
+
+
+class Slot(NamedTuple):
+    """Operations before a round (parts in order of execution), and the round of every live region.
+
+    The last slot of a program may hold final measurements and no round; its ``regions`` are empty.
+    """
+
+    parts: tuple[Part, ...]
+    events: tuple[Event, ...]
+    regions: tuple[Region, ...]
+
+    def records(self) -> list[tuple[int, int, int]]:
+        """Names ``(x, y, k)`` of this slot's records, in order."""
+        out: list[tuple[int, int, int]] = []
+        for part in self.parts:
+            for name, targets in part.instructions:
+                if name in ("M", "MX"):
+                    out += [(x, y, 0) for x, y in targets]
+                elif name.startswith("HANDOVER"):
+                    out += [(x, y, 1) for x, y in targets if x % 2]
+        return out
+
+
+class Decision(NamedTuple):
+    """How a fragment ends: the tracker evaluates ``condition`` once every bit it reads is final, and the shots in which
+    it is false go on with fragment ``otherwise``, the others with fragment ``then``.  ``k`` numbers the decision."""
+
+    k: int
+    condition: Condition
+    otherwise: int
+    then: int
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """Rounds between two decisions.
+
+    ``slots``: distinct slots; ``timeline``: (index into slots, repeats) in order.  The length in slots is a multiple of
+    the distance unless the fragment is the last of its path.  ``entry``: the lone patches alive at its beginning.
+    """
+
+    index: int
+    entry: tuple[tuple[int, Rect], ...]
+    slots: tuple[Slot, ...]
+    timeline: tuple[tuple[int, int], ...]
+    decision: Decision | None = None
+
+    @cached_property
+    def length(self) -> int:
+        return sum(repeats for _, repeats in self.timeline)
+
+    @cached_property
+    def rounds(self) -> int:
+        """QEC rounds in it (slots that have one)."""
+        return sum(repeats for i, repeats in self.timeline if self.slots[i].regions)
+
+    def sequence(self) -> Iterator[Slot]:
+        for i, repeats in self.timeline:
+            for _ in range(repeats):
+                yield self.slots[i]
+
+
+@dataclass(frozen=True)
+class FragmentProgram:
+    """All fragments of a program; execution begins with fragment 0.
+
+    ``registers``: classical registers in order of declaration, flat bits in that order.  ``cells``: the extent
+    (columns, rows) of cells used.  ``assumptions``: what a reader of the result must know.
+    """
+
+    distance: int
+    qubits: int
+    registers: tuple[tuple[str, int], ...]
+    fragments: tuple[Fragment, ...]
+    cells: Cell = (0, 0)
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def bits(self) -> int:
+        return sum(size for _, size in self.registers)
+
+    def path(self, decisions: Iterable[int] = ()) -> list[Fragment]:
+        """The fragments met when the decisions come out as given (missing ones count as 0)."""
+        values = iter(decisions)
+        out = [self.fragments[0]]
+        while (d := out[-1].decision) is not None:
+            out.append(self.fragments[d.then if next(values, 0) else d.otherwise])
+        return out
+
+    def to_bytes(self) -> bytes:
+        doc = {
+            "version": VERSION,
+            "distance": self.distance,
+            "qubits": self.qubits,
+            "registers": self.registers,
+            "cells": self.cells,
+            "assumptions": self.assumptions,
+            "fragments": [
+                {
+                    "index": f.index,
+                    "entry": f.entry,
+                    "timeline": f.timeline,
+                    "decision": None if f.decision is None else [*f.decision[:1], list(_cond(f.decision.condition)), *f.decision[2:]],
+                    "slots": [[_parts(s.parts), [_event(e) for e in s.events], s.regions] for s in f.slots],
+                }
+                for f in self.fragments
+            ],
+        }
+        return bytes(msgpack.packb(doc))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> FragmentProgram:
+        """Raises ValueError when the bytes are not a `fragments` artifact of this version."""
+        try:
+            doc = msgpack.unpackb(data, use_list=False)
+            if doc["version"] != VERSION:
+                raise ValueError(f"fragments artifact of version {doc['version']}, this program reads {VERSION}")
+            return cls(
+                distance=doc["distance"],
+                qubits=doc["qubits"],
+                registers=doc["registers"],
+                cells=doc["cells"],
+                assumptions=doc["assumptions"],
+                fragments=tuple(_read_fragment(f) for f in doc["fragments"]),
+            )
+        except (KeyError, TypeError, IndexError, msgpack.UnpackException) as error:
+            raise ValueError(f"not a fragments artifact: {error!r}") from error
+
+
+def _cond(condition: Condition) -> tuple[tuple[int, ...], str, int]:
+    return (condition.bits, condition.comparison, condition.value)
+
+
+def _read_cond(item: Any) -> Condition:
+    return Condition(bits=tuple(item[0]), comparison=item[1], value=item[2])
+
+
+def _parts(parts: tuple[Part, ...]) -> list[Any]:
+    # Coordinates dominate the artifact: flat lists of ints pack to half the size of nested pairs.
+    return [
+        [p.patches, p.rank, [[n, [v for c in t for v in c]] for n, t in p.instructions], p.detectors] for p in parts
+    ]
+
+
+def _event(event: Event) -> list[Any]:
+    fields: list[Any] = list(event)
+    if isinstance(event, Frame) and event.condition is not None:
+        fields[4] = _cond(event.condition)
+    return [_EVENTS.index(type(event)), *fields]
+
+
+def _read_event(item: Any) -> Event:
+    kind = _EVENTS[item[0]]
+    fields = list(item[1:])
+    if kind in (Init, Handover):
+        fields[1] = Rect(*fields[1])
+    elif kind is Frame and fields[4] is not None:
+        fields[4] = _read_cond(fields[4])
+    event: Event = kind(*fields)
+    return event
+
+
+def _read_slot(item: Any) -> Slot:
+    parts = tuple(
+        Part(
+            patches,
+            rank,
+            tuple(Instruction(n, tuple(zip(flat[::2], flat[1::2], strict=True))) for n, flat in instructions),
+            tuple(Detector(*d) for d in detectors),
+        )
+        for patches, rank, instructions, detectors in item[0]
+    )
+    regions = tuple(Region(Rect(*rect), patches, basis) for rect, patches, basis in item[2])
+    return Slot(parts, tuple(_read_event(e) for e in item[1]), regions)
+
+
+def _read_fragment(doc: Any) -> Fragment:
+    decision = doc["decision"]
+    return Fragment(
+        index=doc["index"],
+        entry=tuple((patch, Rect(*rect)) for patch, rect in doc["entry"]),
+        slots=tuple(_read_slot(s) for s in doc["slots"]),
+        timeline=doc["timeline"],
+        decision=None if decision is None else Decision(decision[0], _read_cond(decision[1]), decision[2], decision[3]),
+    )

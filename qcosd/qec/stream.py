@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages on the `rounds` stream between hardware and tracker.
+
+Hardware to tracker: `Block` headers, each with its typed payload frames.  Tracker to hardware: `Acknowledgement` and
+`Decided`.  Both sides derive the shots of a branch from the decision: the shots of path ``P/k3=1`` are those of ``P``
+whose bit of decision 3 is 1, in increasing order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+KINDS = ("planned", "stall", "handover", "final")
+STATUS = ("ok", "late", "lost", "aborted")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Header of a block of consecutive slots of one path.
+
+    ``path``: the batch path, "" for the root and e.g. "k0=1/k2=0" below it.  ``shots``: how many of this path are real;
+    the payload is padded to a multiple of 8.  ``fragment`` and ``slot``: where in the fragment the block begins.
+    ``round``: absolute slot number of its first slot, monotone along a path; a gap is a fault.  ``rec_start``: records
+    of the path before this block.  ``m``: records in each slot.  ``last``: the path ends with this block.
+
+    Payload frame ``bits``: uint8 of shape (sum(m), ceil(shots/8)), little-endian bits along the shots, padding zero.
+    """
+
+    batch: int
+    path: str
+    shots: int
+    fragment: int
+    slot: int
+    round: int
+    rec_start: int
+    m: tuple[int, ...]
+    kind: str = "planned"
+    status: str = "ok"
+    t_hw_ns: int = 0
+    last: bool = False
+    payload: tuple[str, ...] = ("bits",)
+
+    def to_map(self) -> dict[str, Any]:
+        return {"type": "block", **asdict(self)}
+
+    @classmethod
+    def from_map(cls, header: dict[str, Any]) -> Block:
+        """Unknown fields are ignored; a missing one raises ValueError."""
+        try:
+            values = {name: header[name] for name in cls.__dataclass_fields__ if name in header}
+            values["m"] = tuple(values["m"])
+            values["payload"] = tuple(values.get("payload", ("bits",)))
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a block header: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """The tracker has taken every block up to slot ``received`` of a path and committed windows up to ``committed``."""
+
+    path: str
+    received: int
+    committed: int
+
+    def to_map(self) -> dict[str, Any]:
+        return {"type": "ack", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Decision ``k`` of a path; payload: uint8 (ceil(shots/8),), little-endian bits, 1 where the condition holds.
+
+    Final: an equal repeat is ignored, a differing one is a fault.
+    """
+
+    path: str
+    k: int
+    shots: int
+
+    def to_map(self) -> dict[str, Any]:
+        return {"type": "decided", **asdict(self)}
+
+
+def child_path(path: str, k: int, value: int) -> str:
+    step = f"k{k}={value}"
+    return f"{path}/{step}" if path else step
