@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import msgpack
 
-from qcosd.qec.fragment import Instruction
+from qcosd.qec.fragment import Instruction, open_artifact
 from qcosd.qec.geometry import Coord
 
 VERSION = 1
@@ -64,12 +64,10 @@ class Calibration:
     @classmethod
     def from_bytes(cls, data: bytes) -> Calibration:
         """Raises ValueError when the bytes are not a `calibration` artifact of this version."""
+        doc = open_artifact("calibration", VERSION, data)
         try:
-            doc = msgpack.unpackb(data)
-            if doc["version"] != VERSION:
-                raise ValueError(f"calibration artifact of version {doc['version']}, this program reads {VERSION}")
             return cls(**doc["rates"])
-        except (KeyError, TypeError, msgpack.UnpackException) as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(f"not a calibration artifact: {error!r}") from error
 
 

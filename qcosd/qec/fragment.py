@@ -252,7 +252,9 @@ class FragmentProgram:
                     "index": f.index,
                     "entry": f.entry,
                     "timeline": f.timeline,
-                    "decision": None if f.decision is None else [*f.decision[:1], list(_cond(f.decision.condition)), *f.decision[2:]],
+                    "decision": None
+                    if f.decision is None
+                    else [*f.decision[:1], list(_cond(f.decision.condition)), *f.decision[2:]],
                     "slots": [[_parts(s.parts), [_event(e) for e in s.events], s.regions] for s in f.slots],
                 }
                 for f in self.fragments
@@ -263,10 +265,8 @@ class FragmentProgram:
     @classmethod
     def from_bytes(cls, data: bytes) -> FragmentProgram:
         """Raises ValueError when the bytes are not a `fragments` artifact of this version."""
+        doc = open_artifact("fragments", VERSION, data)
         try:
-            doc = msgpack.unpackb(data, use_list=False)
-            if doc["version"] != VERSION:
-                raise ValueError(f"fragments artifact of version {doc['version']}, this program reads {VERSION}")
             return cls(
                 distance=doc["distance"],
                 qubits=doc["qubits"],
@@ -275,8 +275,20 @@ class FragmentProgram:
                 assumptions=doc["assumptions"],
                 fragments=tuple(_read_fragment(f) for f in doc["fragments"]),
             )
-        except (KeyError, TypeError, IndexError, msgpack.UnpackException) as error:
+        except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"not a fragments artifact: {error!r}") from error
+
+
+def open_artifact(kind: str, version: int, data: bytes) -> dict[str, Any]:
+    """The map inside an artifact; raises ValueError naming the kind when it is none, or of another version."""
+    try:
+        doc = msgpack.unpackb(data, use_list=False)
+        found = doc["version"]
+    except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+        raise ValueError(f"not a {kind} artifact: {error!r}") from error
+    if found != version:
+        raise ValueError(f"{kind} artifact of version {found}; this program reads version {version}")
+    return dict(doc)
 
 
 def _cond(condition: Condition) -> tuple[tuple[int, ...], str, int]:

@@ -100,9 +100,7 @@ def cell_rect(cell: Cell, distance: int) -> Rect:
 def spanning_rect(rects: Iterable[Rect]) -> Rect:
     """The smallest rectangle around some others."""
     boxes = list(rects)
-    return Rect(
-        min(r.x0 for r in boxes), min(r.y0 for r in boxes), max(r.x1 for r in boxes), max(r.y1 for r in boxes)
-    )
+    return Rect(min(r.x0 for r in boxes), min(r.y0 for r in boxes), max(r.x1 for r in boxes), max(r.y1 for r in boxes))
 
 
 def rotate(site: Coord, patch: Rect) -> Coord:
