@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What carries the messages of a stream: a socket between processes, or a pair of queues inside one (for tests).
+
+A link belongs to the thread that uses it first; only ``wake`` may be called from another one.  After ``wake`` every
+call raises the exception that was given to it, at once and for ever: that is how a revoked lease ends a blocked thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import zmq
+
+from qcosd.sdk.errors import StreamClosed
+from qcosd.sdk.stream_session import Grant
+
+MAX_MESSAGE = 64 << 20
+"""Largest frame of a stream, bytes."""
+
+HIGH_WATER = 4096
+"""Messages that libzmq queues in each direction; credit keeps the stream far below."""
+
+
+class Link(Protocol):
+    """The two implementations are ZmqLink and MemoryLink."""
+
+    def send(self, peer: bytes, frames: Sequence[Any]) -> None:
+        """Send to ``peer`` (ignored where there is only one).  Raises StreamClosed if it is gone."""
+
+    def receive(self, timeout: float | None) -> tuple[bytes, list[bytes]] | None:
+        """The next message and who sent it; None after ``timeout`` seconds (None waits for ever)."""
+
+    def wake(self, error: Exception) -> None:
+        """Make this and every later call raise ``error``.  May be called from any thread."""
+
+    def close(self, linger: float) -> None:
+        """Give up to ``linger`` seconds to what is not sent yet, in the background."""
+
+
+class ZmqLink:
+    """ROUTER (bind) or DEALER (connect) on the endpoint of a grant.
+
+    The consumer binds a ROUTER and not a DEALER, because a bound DEALER deals its messages to whoever connects.
+    """
+
+    def __init__(self, grant: Grant, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
+        self._grant = grant
+        self._context = context if context is not None else zmq.Context.instance()
+        self._socket: zmq.Socket[bytes] | None = None
+        self._owner = 0
+        self._error: Exception | None = None
+        self._wake_read, self._wake_write = os.pipe()
+        self._lock = threading.Lock()
+        self._poller = zmq.Poller()
+        self._closed = False
+
+    def _open(self) -> zmq.Socket[bytes]:
+        if self._socket is not None:
+            if threading.get_ident() != self._owner:
+                raise RuntimeError("a stream belongs to the thread that used it first")
+            return self._socket
+        if self._closed:
+            raise StreamClosed("the stream is closed")
+        binds = self._grant.role == "bind"
+        socket = self._context.socket(zmq.ROUTER if binds else zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
+        socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
+        try:
+            if binds:
+                socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+                socket.bind(self._grant.endpoint)
+            else:
+                # The consumer may bind later than the producer connects.
+                socket.setsockopt(zmq.RECONNECT_IVL, 5)
+                socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
+                socket.connect(self._grant.endpoint)
+        except zmq.ZMQError:
+            socket.close()
+            raise
+        self._socket, self._owner = socket, threading.get_ident()
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._wake_read, zmq.POLLIN)
+        return socket
+
+    def send(self, peer: bytes, frames: Sequence[Any]) -> None:
+        socket = self._open()
+        parts = [peer, *frames] if self._grant.role == "bind" else list(frames)
+        while True:
+            if self._error is not None:
+                raise self._error
+            try:
+                socket.send_multipart(parts, zmq.NOBLOCK)
+                return
+            except zmq.Again:
+                self._wait(socket, zmq.POLLOUT, None)
+            except zmq.ZMQError as error:
+                if error.errno == errno.EHOSTUNREACH:
+                    raise StreamClosed("the other end of the stream is gone") from None
+                raise
+
+    def receive(self, timeout: float | None) -> tuple[bytes, list[bytes]] | None:
+        socket = self._open()
+        waited = False
+        while True:
+            if self._error is not None:
+                raise self._error
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                if waited:
+                    return None
+                waited = not self._wait(socket, zmq.POLLIN, timeout)
+                continue
+            return (frames[0], frames[1:]) if self._grant.role == "bind" else (b"", frames)
+
+    def _wait(self, socket: zmq.Socket[bytes], events: int, timeout: float | None) -> bool:
+        """True if there is something to look at, False after the timeout."""
+        self._poller.modify(socket, events)
+        ready = self._poller.poll(None if timeout is None else max(0, round(timeout * 1000)))
+        return bool(ready)
+
+    def wake(self, error: Exception) -> None:
+        with self._lock:
+            if self._error is None and not self._closed:
+                self._error = error
+                os.write(self._wake_write, b"!")
+
+    def close(self, linger: float) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+        if self._socket is not None:
+            self._socket.close(linger=round(linger * 1000))
+            self._socket = None
+
+
+class MemoryLink:
+    """One end of a pair of queues; see ``memory_pair``."""
+
+    def __init__(
+        self, outgoing: queue.SimpleQueue[list[bytes] | None], incoming: queue.SimpleQueue[list[bytes] | None]
+    ) -> None:
+        self._outgoing = outgoing
+        self._incoming = incoming
+        self._error: Exception | None = None
+        self._closed = False
+
+    def send(self, peer: bytes, frames: Sequence[Any]) -> None:
+        self._check()
+        self._outgoing.put([bytes(frame) for frame in frames])
+
+    def receive(self, timeout: float | None) -> tuple[bytes, list[bytes]] | None:
+        self._check()
+        with contextlib.suppress(queue.Empty):
+            frames = self._incoming.get(timeout=timeout) if timeout != 0 else self._incoming.get_nowait()
+            self._check()
+            return (b"memory", frames) if frames is not None else None
+        return None
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._closed:
+            raise StreamClosed("the stream is closed")
+
+    def wake(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+            self._incoming.put(None)
+
+    def close(self, linger: float) -> None:
+        self._closed = True
+
+
+def memory_pair() -> tuple[MemoryLink, MemoryLink]:
+    """Two joined ends, for streams inside one process."""
+    there: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
+    back: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
+    return MemoryLink(there, back), MemoryLink(back, there)

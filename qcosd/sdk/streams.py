@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams between two plugins, with blocking calls for worker threads.
+
+The producer holds a ``StreamWriter``, the consumer a ``StreamReader``; both can send and receive.  Only the messages of
+the writer are subject to credit: its ``send`` blocks while ``credit`` messages are unacknowledged, and goes on taking
+in what the reader sends meanwhile, so the two can never block each other.  Nothing is ever dropped.
+
+A stream belongs to the thread that uses it first.  A revoked lease ends every blocked call with ``Revoked``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from qcosd.sdk.errors import DeadlineExceeded, StreamClosed
+from qcosd.sdk.links import Link, ZmqLink
+from qcosd.sdk.stream_session import ConsumerSession, Grant, ProducerSession, StreamMessage, close_frames, data_frames
+
+LINGER = 5.0
+"""Seconds that a closed stream goes on sending in the background."""
+
+
+class _Stream:
+    """What both ends share: waiting, closing, being woken."""
+
+    session: ProducerSession | ConsumerSession
+
+    def __init__(self, grant: Grant, link: Link | None = None) -> None:
+        self.grant = grant
+        self._link: Link = link if link is not None else ZmqLink(grant)
+        self._closed = False
+        self._failed: Exception | None = None
+
+    def _absorb(self, timeout: float | None) -> bool:
+        raise NotImplementedError
+
+    def _take(self) -> StreamMessage:
+        return self.session.inbox.popleft()
+
+    def _step(self, deadline: float | None) -> None:
+        """Take in one message or raise DeadlineExceeded; faults are final."""
+        if self._failed is not None:
+            raise self._failed
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            arrived = self._absorb(timeout)
+        except Exception as error:
+            self._failed = error
+            raise
+        if not arrived and deadline is not None and time.monotonic() >= deadline:
+            raise DeadlineExceeded(f"nothing on stream {self.grant.name!r} in time")
+
+    def recv(self, timeout: float | None = None) -> StreamMessage:
+        """The next message of the other end.
+
+        Raises StreamClosed when it has closed and everything is read, DeadlineExceeded after ``timeout`` seconds,
+        Revoked when the lease has ended, StreamFault when the other end breaks the rules.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.session.inbox:
+            if self.session.ended:
+                raise StreamClosed(f"stream {self.grant.name!r} was closed by the other end")
+            self._step(deadline)
+        return self._take()
+
+    def poll(self) -> StreamMessage | None:
+        """The next message if there is one already; also takes in acknowledgements."""
+        while not self.session.inbox and not self.session.ended:
+            try:
+                self._step(0.0)
+            except DeadlineExceeded:
+                return None
+        return self._take() if self.session.inbox else None
+
+    def __iter__(self) -> Iterator[StreamMessage]:
+        """Messages until the other end closes."""
+        while True:
+            try:
+                message = self.recv()
+            except StreamClosed:
+                return
+            yield message
+
+    def wake(self, error: Exception) -> None:
+        """Make this and every later call raise ``error``.  May be called from any thread."""
+        self._link.wake(error)
+
+    def _peer(self) -> bytes | None:
+        return b""
+
+    def close(self) -> None:
+        """Tell the other end that nothing follows, and give up the socket.  Does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            peer = self._peer()
+            if self._failed is None and peer is not None:
+                self._link.send(peer, close_frames())
+        except Exception:  # noqa: BLE001 - the other end may be gone, the lease revoked: closing must still close
+            self._link.close(0.0)
+        else:
+            self._link.close(LINGER)
+        self._failed = self._failed or StreamClosed(f"stream {self.grant.name!r} is closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class StreamWriter(_Stream):
+    """The producer's end."""
+
+    session: ProducerSession
+
+    def __init__(self, grant: Grant, link: Link | None = None) -> None:
+        super().__init__(grant, link)
+        self.session = ProducerSession(grant)
+        self._opened = False
+
+    def open(self) -> None:
+        """Connect and prove the secret; ``send`` and ``recv`` do it by themselves."""
+        if not self._opened:
+            self._link.send(b"", self.session.opening())
+            self._opened = True
+
+    def _absorb(self, timeout: float | None) -> bool:
+        self.open()
+        arrived = self._link.receive(timeout)
+        if arrived is not None:
+            self.session.feed(arrived[1])
+        return arrived is not None
+
+    def send(self, header: Mapping[str, Any], *payload: Any, timeout: float | None = None) -> int:
+        """Send one message and return its number; blocks while there is no credit.
+
+        ``payload``: bytes or C-contiguous buffers, copied before the call returns.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._failed is not None:
+            raise self._failed
+        self.open()
+        while not self.session.may_send:
+            if self.session.ended:
+                raise StreamClosed(f"stream {self.grant.name!r} was closed by the other end")
+            self._step(deadline)
+        self._link.send(b"", self.session.send(header, payload))
+        return self.session.sent
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Block until every message is acknowledged."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.session.acked < self.session.sent:
+            if self.session.ended:
+                raise StreamClosed(f"stream {self.grant.name!r} was closed with messages unacknowledged")
+            self._step(deadline)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages sent and not acknowledged, as far as taken in yet."""
+        return self.session.sent - self.session.acked
+
+    @property
+    def acked(self) -> int:
+        """Number of the last acknowledged message."""
+        return self.session.acked
+
+    @property
+    def checkpoint(self) -> bytes:
+        """The opaque payload of the latest acknowledgement that had one."""
+        return self.session.checkpoint
+
+
+class StreamReader(_Stream):
+    """The consumer's end."""
+
+    session: ConsumerSession
+
+    def __init__(self, grant: Grant, link: Link | None = None) -> None:
+        super().__init__(grant, link)
+        self.session = ConsumerSession(grant)
+
+    def open(self) -> None:
+        """Bind the endpoint; ``recv`` and ``send`` do it by themselves."""
+        self.poll_link()
+
+    def poll_link(self) -> bool:
+        """Take in one message if it is there already, without reading it."""
+        return self._absorb(0.0)
+
+    def _absorb(self, timeout: float | None) -> bool:
+        arrived = self._link.receive(timeout)
+        if arrived is None:
+            return False
+        peer, frames = arrived
+        reply = self.session.feed(peer, frames)
+        if reply is not None:
+            try:
+                self._link.send(peer, reply)
+            except StreamClosed:
+                if peer == self.session.peer:
+                    raise
+        return True
+
+    def _take(self) -> StreamMessage:
+        return self.session.take()
+
+    def _peer(self) -> bytes | None:
+        return self.session.peer
+
+    def send(self, header: Mapping[str, Any], *payload: Any, timeout: float | None = None) -> None:
+        """Send one message to the writer; waits for it to connect first."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        frames = data_frames(header, payload)
+        if self._failed is not None:
+            raise self._failed
+        while self.session.peer is None:
+            self._step(deadline)
+        self._link.send(self.session.peer, frames)
+
+    def ack(self, upto: int | None = None, checkpoint: bytes = b"") -> None:
+        """Give credit back for the messages up to number ``upto`` (default: everything received by ``recv``).
+
+        ``checkpoint`` is kept by the writer until the next one; it lets a successor go on from here.
+        """
+        if self._failed is not None:
+            raise self._failed
+        frames = self.session.ack(upto, checkpoint)
+        if frames is not None and self.session.peer is not None and not self.session.ended:
+            self._link.send(self.session.peer, frames)
+
+
+def open_stream(grant: Grant, link: Link | None = None) -> StreamReader | StreamWriter:
+    """The end of the stream that the grant's role says."""
+    return StreamReader(grant, link) if grant.role == "bind" else StreamWriter(grant, link)
