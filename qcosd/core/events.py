@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to the kernel: everything that the shell reports to ``Kernel.handle``. All values are immutable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from qcosd.core.manifest import Manifest
+
+
+class Channel(StrEnum):
+    """One of the two ROUTERs."""
+
+    PLUGINS = "plugins"
+    CLIENTS = "clients"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a peer is. ``identity`` is what authentication says: ``COMPONENT/INCARNATION`` of a plugin (the PLAIN user name
+    that Spawn.identity gave), ``uid:N`` or an operator's name of a client. ``routing`` is the ROUTER's routing id."""
+
+    identity: str
+    routing: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the kernel. Times in seconds."""
+
+    requests: int = 256  # unanswered requests of a peer
+    blob_window: int = 8  # unanswered chunks of a peer
+    blob_bytes: int = 1 << 30  # bytes of unfinished artifacts of a peer
+    subscriptions: int = 64  # of a client identity
+    jobs_waiting: int = 10_000  # jobs that have not ended
+    jobs_kept: int = 1_000  # ended jobs that are remembered
+    request_deadline: float = 60.0  # of a request that names none
+    longest_deadline: float = 86_400.0
+    revoke_grace: float = 10.0  # from REVOKE to SIGKILL where no REVOKED comes
+    ageing_period: float = 30.0  # waiting so long raises the effective priority by one
+    attempts: int = 5  # deaths of one work item in a row that make it poison
+    credit: int = 8  # of a stream
+    batch: int = 256  # shots of a batch where the job names none
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """First event. ``entropy``: 32 random bytes, from which tokens and stream secrets are derived. ``wall``: seconds since the
+    epoch at this moment. ``streams``: prefix of stream endpoints, such as ``ipc:///run/qcos/streams/``."""
+
+    manifests: tuple[Manifest, ...]
+    boot: int
+    pid: int
+    version: str
+    entropy: bytes
+    wall: float
+    streams: str
+    limits: Limits = field(default_factory=Limits)
+    configuration: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # component -> its table, passed on in WELCOME
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop everything in order (SIGTERM, SIGINT). A second Stop kills what is left."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Frames from a peer, without the routing id. The kernel decodes."""
+
+    channel: Channel
+    address: Address
+    frames: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGone:
+    """The connection of a peer has ended, or sending to it failed (queue full, unreachable)."""
+
+    channel: Channel
+    address: Address
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """A subscriber asks for (``on``) or gives up a topic prefix. The answer is a Subscription among the effects of this very call."""
+
+    address: Address
+    topic: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The process of an incarnation runs."""
+
+    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """The process of an incarnation could not be started. No Exited follows."""
+
+    incarnation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The process has ended. ``status``: exit code, or minus the signal; None when unknown."""
+
+    incarnation: int
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A component printed a line."""
+
+    component: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """Every record up to ``position`` is on stable storage."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobWritten:
+    """A BlobWrite has been carried out. ``error``: None, or a name of protocol.ERRORS (wrong_digest, no_space)."""
+
+    ticket: int
+    offset: int  # of the BlobWrite
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlobData:
+    """A BlobRead has been carried out. ``data`` is None where the artifact cannot be read."""
+
+    ticket: int
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Nothing but time. To be sent when ``Kernel.next_deadline()`` has come."""
+
+
+Event = (
+    Start | Stop | Received | PeerGone | Subscribe | Spawned | SpawnFailed | Exited
+    | LogLine | Durable | BlobWritten | BlobData | Tick
+)  # fmt: skip

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A component as its plugin.toml describes it: the field names are the keys of the file. Times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class ManifestError(ValueError):
+    """A manifest says something impossible. The message names the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """When a component that died is started again. The first restart is after ``backoff_first``; the n-th after
+    ``backoff_base * 2**(n-2)``, at most ``backoff_max``. Being ready for ``stable_after`` starts the count anew.
+    ``max_deaths`` within ``within`` make it `failed` until it is reset."""
+
+    policy: str = "always"  # always | never
+    backoff_first: float = 0.0
+    backoff_base: float = 0.25
+    backoff_max: float = 8.0
+    stable_after: float = 5.0
+    max_deaths: int = 5
+    within: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopLadder:
+    """Rungs: STOP message, ``ask`` later SIGTERM, ``term`` later SIGKILL."""
+
+    ask: float = 2.0
+    term: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLimits:
+    """Resource limits of the process; 0 = unlimited."""
+
+    memory_mb: int = 0
+    open_files: int = 0
+    cpu_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that a component can do: the node of the demand graph."""
+
+    service: str
+    op: str
+    consumes: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
+    each: str = "job"  # job | batch
+    stream_in: str | None = None
+    stream_out: str | None = None
+    preempt: str = "never"  # never | boundary | kill
+    budget: float = 3600.0
+
+    @property
+    def name(self) -> str:
+        """``service.op``."""
+        return f"{self.service}.{self.op}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A component. ``argv``: command; the shell replaces ``{python}`` and such."""
+
+    name: str
+    version: str
+    argv: tuple[str, ...]
+    protocol: int = 1
+    description: str = ""
+    rank: int = 0  # higher is preferred among providers of the same operation
+    needs: tuple[str, ...] = ()  # services that must be ready before
+    rights: tuple[str, ...] = ()
+    readiness_timeout: float = 30.0
+    replicas: int = 1
+    launcher: str = "local"
+    restart: Restart = field(default_factory=Restart)
+    stop: StopLadder = field(default_factory=StopLadder)
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
+    operations: tuple[Operation, ...] = ()
+    folder: str = ""  # where the manifest was found; working directory of the process
+
+    def __post_init__(self) -> None:
+        if not self.name or not set(self.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
+            raise ManifestError(f"name: {self.name!r} is not made of a-z, 0-9, _ and -")
+        if not self.argv:
+            raise ManifestError("argv: is empty")
+        if self.restart.policy not in ("always", "never"):
+            raise ManifestError(f"restart.policy: {self.restart.policy!r} is not always or never")
+        if self.replicas != 1:
+            raise ManifestError("replicas: only 1 is supported")
+        for operation in self.operations:
+            _check_operation(operation)
+
+    @property
+    def services(self) -> frozenset[str]:
+        """Names of the services provided."""
+        return frozenset(operation.service for operation in self.operations)
+
+
+def _check_operation(operation: Operation) -> None:
+    if operation.each not in ("job", "batch"):
+        raise ManifestError(f"operation.each: {operation.each!r} is not job or batch")
+    if operation.preempt not in ("never", "boundary", "kill"):
+        raise ManifestError(f"operation.preempt: {operation.preempt!r} is not never, boundary or kill")
+    if operation.budget <= 0:
+        raise ManifestError("operation.budget: is not positive")
+    if (operation.stream_in or operation.stream_out) and operation.each != "batch":
+        raise ManifestError("operation.each: only operations of a batch have streams")
+    if operation.stream_in and operation.stream_out:
+        raise ManifestError("operation.stream_out: an operation has one stream at most")

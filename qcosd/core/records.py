@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Journal records: what must survive the kernel. Every record type has a number and a version of its layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+
+class Safety(IntEnum):
+    """How durable a record must be before effects that wait for it may go out."""
+
+    CRASH = 0  # survives the daemon
+    POWER = 1  # survives the machine
+
+
+class RecordType(IntEnum):
+    """Kinds of records, numbered for ever."""
+
+    BOOT = 1
+    INCARNATION = 2
+    INCARNATION_PID = 3
+    INCARNATION_END = 4
+    JOB_ACCEPTED = 10
+    JOB_STATE = 11
+    OUTPUT = 12
+    LEASE = 13
+    LEASE_END = 14
+    REQUEST_KEY = 20
+    ARTIFACT = 30
+
+
+VERSIONS: dict[RecordType, int] = dict.fromkeys(RecordType, 1)
+CRASH_SAFE = frozenset({RecordType.INCARNATION, RecordType.INCARNATION_PID, RecordType.INCARNATION_END, RecordType.LEASE, RecordType.LEASE_END})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One journal record. ``body`` is a msgpack map; ``at`` is monotonic time, converted by the journal."""
+
+    type: RecordType
+    body: dict[str, Any]
+    at: float
+
+    @property
+    def version(self) -> int:
+        """Version of the layout of ``body``."""
+        return VERSIONS[self.type]
+
+    @property
+    def safety(self) -> Safety:
+        """How durable it must be."""
+        return Safety.CRASH if self.type in CRASH_SAFE else Safety.POWER
