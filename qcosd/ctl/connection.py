@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a command to the daemon: the options that every command has, the client, and what its errors mean here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from qcosd.ctl import failure
+from qcosd.ctl.failure import Failure
+
+if TYPE_CHECKING:
+    from qcosd.sdk.client import BlockingClient
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+START_HINT = "start one with `qcosd` or `systemctl start qcosd`, or name one with QCOS_RUNTIME_DIR or --runtime-dir"
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+_runtime_dir_option = click.option(
+    "--runtime-dir", metavar="DIR", help="Which daemon: its runtime directory (else $QCOS_RUNTIME_DIR)."
+)
+
+
+def daemon_options(function: F) -> F:
+    """`--runtime-dir` and `--json`, for a command that talks to the daemon."""
+    return json_option(_runtime_dir_option(function))
+
+
+def chosen_runtime_dir(given: str | None) -> Path:
+    """The runtime directory: of the command, else of `qcosctl` itself, else wherever a daemon is looked for."""
+    from qcosd.sdk.runtime import find_runtime_dir
+
+    context = click.get_current_context(silent=True)
+    general = (context.find_root().obj or {}).get("runtime_dir") if context else None
+    return find_runtime_dir(given or general)
+
+
+@contextmanager
+def daemon(runtime_dir: str | None) -> Iterator[BlockingClient]:
+    """A client of the running daemon. Its errors leave the block as `Failure`."""
+    from qcosd.sdk.client import BlockingClient
+
+    with translated(), BlockingClient(chosen_runtime_dir(runtime_dir)) as client:
+        yield client
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the SDK raises into the exit code and the line that a user sees."""
+    from qcosd.sdk import errors
+
+    try:
+        yield
+    except errors.DaemonAbsent as error:
+        raise Failure(failure.NO_DAEMON, str(error), name="no_daemon", hint=START_HINT) from None
+    except errors.DaemonSilent as error:
+        raise Failure(failure.NO_DAEMON, str(error), name="daemon_silent") from None
+    except errors.DeadlineExceeded as error:
+        raise Failure(failure.TIMED_OUT, str(error) or "timed out", name="deadline") from None
+    except errors.RequestFailed as error:
+        code = failure.exit_code_of("failed", {"name": error.name})
+        raise Failure(code, str(error), name=error.name) from None
+    except errors.SdkError as error:
+        raise Failure(failure.FAILED, str(error)) from None

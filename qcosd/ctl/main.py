@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcosctl`: finds the command, runs it, and turns whatever happens into one line and an exit code.
+
+Commands are imported when they are called, so that a quick one (`qcosctl status`) pays only for itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from qcosd.ctl import failure
+from qcosd.ctl.failure import Failure
+
+COMMANDS = {
+    "run": "qcosd.ctl.run:run",
+    "job": "qcosd.ctl.job:job",
+    "plugin": "qcosd.ctl.plugin:plugin",
+    "status": "qcosd.ctl.status:status",
+    "events": "qcosd.ctl.events:events",
+    "version": "qcosd.ctl.version:version",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when that command is looked up."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        place = COMMANDS.get(name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--runtime-dir", metavar="DIR", help="Which daemon: its runtime directory (else $QCOS_RUNTIME_DIR).")
+@click.pass_context
+def cli(ctx: click.Context, runtime_dir: str | None) -> None:
+    """Run logical quantum programs on an error-corrected machine, through the qcosd daemon.
+
+    \b
+    Exit codes: 0 done; 1 the job or action failed; 2 wrong usage or bad input;
+    3 no daemon; 4 timed out; 130 interrupted.
+    """
+    ctx.obj = {"runtime_dir": runtime_dir}
+
+
+def main() -> None:
+    """The console script: exits with the code of the command."""
+    code = call(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone (`qcosctl job list | head`). Python would flush again at exit, and complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = failure.FAILED
+    sys.exit(code)
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Raises nothing but bugs."""
+    as_json = "--json" in arguments
+    try:
+        result = cli.main(list(arguments), prog_name="qcosctl", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return failure.INTERRUPTED
+    except click.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # since click 8.2; before, click printed the help itself
+            error.show()
+            return failure.USAGE
+        return _report(_usage(error), as_json)
+    except click.ClickException as error:
+        return _report(Failure(failure.FAILED, error.format_message()), as_json)
+    except Failure as error:
+        return _report(error, as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return failure.FAILED
+    return result if isinstance(result, int) else failure.DONE
+
+
+def _usage(error: click.UsageError) -> Failure:
+    where = error.ctx.command_path if error.ctx else "qcosctl"
+    message = " ".join(error.format_message().split())
+    return Failure(failure.USAGE, f"{message} (see {where} --help)", name="usage")
+
+
+def _report(error: Failure, as_json: bool) -> int:
+    """Say what went wrong: one line on stderr, and under --json one document on stdout."""
+    from qcosd.ctl import output
+
+    if as_json:
+        output.write_json(error.as_json())
+    output.note(error.message)
+    if error.hint:
+        output.note(error.hint)
+    return error.code
+
+
+if __name__ == "__main__":
+    main()
