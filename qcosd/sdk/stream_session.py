@@ -51,7 +51,7 @@ class Grant:
     name: str
     role: str
     endpoint: str
-    secret: bytes
+    secret: str
     credit: int = 8
 
     @classmethod
@@ -64,7 +64,7 @@ class Grant:
                 name=str(body["name"]),
                 role=str(body["role"]),
                 endpoint=str(body["endpoint"]),
-                secret=bytes(body["secret"]),
+                secret=str(body["secret"]),
                 credit=int(body.get("credit", 8)),
             )
         except (KeyError, TypeError) as error:
@@ -195,7 +195,7 @@ class ConsumerSession:
             reason = "not opened"
         elif (header.get("grant"), header.get("epoch")) != (g.grant, g.epoch):
             reason = f"this is epoch {g.epoch} of grant {g.grant}"
-        elif not isinstance(secret, bytes) or not hmac.compare_digest(secret, g.secret):
+        elif not isinstance(secret, str) or not hmac.compare_digest(secret.encode(), g.secret.encode()):
             reason = "wrong secret"
         elif self.peer is not None:
             reason = "already open"

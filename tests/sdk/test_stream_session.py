@@ -11,7 +11,7 @@ import pytest
 from qcosd.sdk.errors import StreamFault
 from qcosd.sdk.stream_session import INBOX_LIMIT, ConsumerSession, Grant, ProducerSession, data_frames
 
-GRANT = Grant(grant=3, epoch=2, name="rounds", role="bind", endpoint="ipc:///nowhere", secret=b"s" * 32, credit=2)
+GRANT = Grant(grant=3, epoch=2, name="rounds", role="bind", endpoint="ipc:///nowhere", secret="s" * 64, credit=2)
 PEER = b"first"
 
 
@@ -66,7 +66,7 @@ def test_more_than_the_credit_is_a_fault_of_the_producer() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"secret": b"x" * 32}, "wrong secret"),
+        ({"secret": "x" * 64}, "wrong secret"),
         ({"epoch": 1}, "epoch 2"),
         ({"epoch": 3}, "epoch 2"),
         ({"grant": 4}, "grant 3"),
@@ -133,7 +133,7 @@ def test_the_control_key_is_reserved() -> None:
 
 @pytest.mark.parametrize("missing", ["grant", "epoch", "name", "role", "endpoint", "secret"])
 def test_a_grant_lacking_a_field_is_refused(missing: str) -> None:
-    body = {"grant": 1, "epoch": 1, "name": "rounds", "role": "bind", "endpoint": "ipc://x", "secret": b"s", "new": 1}
+    body = {"grant": 1, "epoch": 1, "name": "rounds", "role": "bind", "endpoint": "ipc://x", "secret": "s", "new": 1}
     assert Grant.from_map(body).credit == 8
     del body[missing]
     with pytest.raises(ValueError, match="not a stream grant"):

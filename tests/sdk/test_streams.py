@@ -21,7 +21,7 @@ Pair = Callable[[int], tuple[StreamReader, StreamWriter]]
 
 
 def grant(endpoint: str, credit: int = 1, role: str = "bind") -> Grant:
-    return Grant(grant=1, epoch=1, name="rounds", role=role, endpoint=endpoint, secret=b"k" * 32, credit=credit)
+    return Grant(grant=1, epoch=1, name="rounds", role=role, endpoint=endpoint, secret="k" * 64, credit=credit)
 
 
 @pytest.fixture

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plugin's end of the bus without the socket: leases with epochs on top of ``Session``.
+
+A lease is *held* from LEASE until its result is acknowledged, or until REVOKED has been sent.  What the operation says
+about a lease that is no longer held is dropped here; what the kernel says about an epoch that is not the current one
+is answered and otherwise ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from qcosd.protocol import HEARTBEAT, Type, error_table
+from qcosd.sdk.session import Answer, Dismissed, Failure, Happening, Request, Session, Told, Welcomed
+
+BUS_GRACE = 10.0
+"""Seconds without a word of the kernel after which a plugin makes itself safe and stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGiven:
+    """Work to do.  ``body``: of LEASE."""
+
+    lease: int
+    epoch: int
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """The work is not wanted any more; call ``revoked`` when nothing runs for it."""
+
+    lease: int
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Give up what is in hand and leave."""
+
+    reason: str
+    code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FaultAsked:
+    """Do this to yourself: ``crash``, ``hang`` or ``slow``."""
+
+    kind: str
+    seconds: float
+
+
+PluginHappening = Happening | LeaseGiven | LeaseLost | StopAsked | FaultAsked
+
+EXIT_BUS_SILENT = 75
+"""Exit code of a plugin that has lost the kernel (EX_TEMPFAIL of sysexits.h)."""
+
+EXIT_DISMISSED = 76
+"""Exit code of a plugin that the kernel has turned away (EX_PROTOCOL)."""
+
+
+@dataclass(slots=True)
+class _Held:
+    epoch: int
+    lost: bool = False
+    calls: set[int] = field(default_factory=set)  # its DONE or FAILED
+
+
+class PluginSession(Session):
+    """See the module.  ``hello`` needs name, incarnation, services, slots and ready."""
+
+    def __init__(self, hello: dict[str, Any], now: float, bus_grace: float = BUS_GRACE) -> None:
+        super().__init__(hello)
+        self.bus_grace = bus_grace
+        self.heartbeat = HEARTBEAT
+        self._heard = now
+        self._held: dict[int, _Held] = {}
+        self._beat_at = now + self.heartbeat
+        self._over = False
+
+    @property
+    def leases(self) -> dict[int, int]:
+        """Number -> epoch of the leases that are held."""
+        return {lease: held.epoch for lease, held in self._held.items()}
+
+    def handle(self, frames: list[bytes], now: float) -> list[PluginHappening]:
+        """Take one message of the kernel.  What concerns leases comes out in the terms of this file."""
+        happenings: list[PluginHappening] = []
+        for happening in self.receive(frames, now):
+            happenings.extend(self._translate(happening))
+        return happenings
+
+    def elapse(self, now: float) -> list[PluginHappening]:
+        """Let time pass; call it at ``next_deadline()`` after everything that has arrived was handled."""
+        happenings: list[PluginHappening] = []
+        for happening in self.tick(now):
+            happenings.extend(self._translate(happening))
+        if now >= self._beat_at:
+            self._beat_at = now + self.heartbeat
+            if self.welcomed and not self._outgoing:
+                self.post(Type.HEARTBEAT)
+        if not self._over and self.silent_for(now) >= self.bus_grace:
+            self._over = True
+            happenings.append(StopAsked(f"the kernel has been silent for {self.bus_grace:g} s", EXIT_BUS_SILENT))
+        return happenings
+
+    def next_deadline(self) -> float | None:
+        times = [self._beat_at]
+        later = super().next_deadline()
+        if later is not None:
+            times.append(later)
+        if self._owed is not None and not self._over:
+            times.append(self._owed + self.bus_grace)
+        return min(times)
+
+    # --- what the operation says
+
+    def progress(self, lease: int, epoch: int, fraction: float, text: str) -> None:
+        """For show; dropped where the lease is no longer held, or the kernel not there."""
+        if self._holds(lease, epoch) is not None and self.welcomed:
+            body = {"lease": lease, "epoch": epoch, "fraction": min(1.0, max(0.0, fraction)), "text": text}
+            self.post(Type.PROGRESS, body)
+
+    def done(
+        self,
+        lease: int,
+        epoch: int,
+        outputs: dict[str, str],
+        facts: dict[str, Any],
+        summary: dict[str, Any] | None,
+        now: float,
+    ) -> None:
+        """Report a result; its outputs are stored already.  Repeated until the kernel acknowledges it."""
+        body = {"lease": lease, "epoch": epoch, "outputs": outputs, "facts": facts, "summary": summary}
+        self._finish(lease, epoch, Request(Type.DONE, body), now)
+
+    def failed(self, lease: int, epoch: int, error: dict[str, Any], now: float) -> None:
+        """Report a failure or an interrupt.  ``error``: as ``protocol.error_table`` makes it."""
+        self._finish(lease, epoch, Request(Type.FAILED, {"lease": lease, "epoch": epoch, "error": error}), now)
+
+    def revoked(self, lease: int, epoch: int) -> None:
+        """Nothing runs any more for a lease that was lost."""
+        held = self._held.get(lease)
+        if held is not None and held.epoch == epoch:
+            del self._held[lease]
+            for call in held.calls:
+                self.abandon(call)
+        if self.welcomed:
+            self.post(Type.REVOKED, {"lease": lease, "epoch": epoch})
+
+    def ready(self) -> None:
+        """Leases are welcome from now on, in this and in later boots."""
+        self._hello["ready"] = True
+        if self.welcomed:
+            self.post(Type.READY)
+
+    def goodbye(self, reason: str) -> None:
+        """Leave."""
+        self._over = True
+        self.post(Type.GOODBYE, {"reason": reason})
+
+    # --- inside
+
+    def _wants_life(self) -> bool:
+        return not self._over
+
+    def _keep_alive(self) -> float:
+        return self.bus_grace / 4
+
+    def _holds(self, lease: int, epoch: int) -> _Held | None:
+        held = self._held.get(lease)
+        return held if held is not None and held.epoch == epoch and not held.lost else None
+
+    def _finish(self, lease: int, epoch: int, request: Request, now: float) -> None:
+        held = self._holds(lease, epoch)
+        if held is not None:
+            held.calls.add(self.request(request, now))
+
+    def _translate(self, happening: Happening) -> Sequence[PluginHappening]:
+        match happening:
+            case Welcomed(reborn=reborn, body=body):
+                self.heartbeat = max(0.05, body["heartbeat"] * 0.75)
+                return [happening, *(self._forget_leases() if reborn else [])]
+            case Answer(call=call) | Failure(call=call):
+                # An error (late, or a result that the kernel does not take) ends the lease like an acknowledgement.
+                for lease, held in list(self._held.items()):
+                    if call in held.calls:
+                        del self._held[lease]
+                        return []
+                return [happening]
+            case Dismissed(error=error):
+                return [StopAsked(f"turned away: {error}", EXIT_DISMISSED)]
+            case Told(message=message):
+                return self._on_told(message.type, message.body)
+
+    def _on_told(self, type: Type, body: dict[str, Any]) -> Sequence[PluginHappening]:
+        if type is Type.LEASE:
+            return self._on_lease(body)
+        if type is Type.REVOKE:
+            return self._on_revoke(body["lease"], body["epoch"], body.get("reason") or "revoked")
+        if type is Type.STOP:
+            return [StopAsked(body.get("reason") or "asked to")]
+        if type is Type.FAULT:
+            return [FaultAsked(body["kind"], body.get("seconds", 0.0))]
+        return []
+
+    def _on_lease(self, body: dict[str, Any]) -> Sequence[PluginHappening]:
+        lease, epoch = body["lease"], body["epoch"]
+        held = self._held.get(lease)
+        if held is not None and held.epoch >= epoch:
+            return []  # a repeat, or late
+        happenings: list[PluginHappening] = []
+        if held is not None and not held.lost:
+            happenings.append(LeaseLost(lease, held.epoch, f"epoch {epoch} has begun"))
+        self._held[lease] = _Held(epoch)
+        return [*happenings, LeaseGiven(lease, epoch, body)]
+
+    def _on_revoke(self, lease: int, epoch: int, reason: str) -> Sequence[PluginHappening]:
+        held = self._held.get(lease)
+        if held is None or held.epoch != epoch:
+            self.post(Type.REVOKED, {"lease": lease, "epoch": epoch})
+            return []
+        if held.lost:
+            return []
+        held.lost = True
+        return [LeaseLost(lease, epoch, reason)]
+
+    def _forget_leases(self) -> Sequence[PluginHappening]:
+        """A kernel of another boot knows nothing of the leases of the last one."""
+        lost = [
+            LeaseLost(lease, held.epoch, "the kernel was restarted")
+            for lease, held in self._held.items()
+            if not held.lost
+        ]
+        for held in self._held.values():
+            held.lost = True
+            for call in held.calls:
+                self.abandon(call)
+        return lost
+
+
+def bug_table(error: BaseException) -> dict[str, Any]:
+    """The error table of an exception that an operation did not mean to raise."""
+    return error_table("internal", f"{type(error).__name__}: {error}"[:4096])
