@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration file, TOML. Unknown keys and wrong types are refused with file and key: a typing error is not a default."""
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from qcosd.core.events import Limits
+
+SYSTEM_FILE = Path("/etc/qcos/qcosd.toml")
+_Section = TypeVar("_Section")
+
+
+class ConfigError(Exception):
+    """A file says something that is not understood. The message names file and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class BusSection:
+    """The two ROUTERs and the events socket. Message counts are per peer and direction."""
+
+    client_queue: int = 128
+    plugin_queue: int = 512
+    event_queue: int = 1024
+    client_budget: int = 32
+    plugin_budget: int = 128
+    heartbeat: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogSection:
+    """Log files of the components."""
+
+    max_bytes: int = 8 << 20
+    keep: int = 3
+    poll: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class PluginsSection:
+    """Which components are run."""
+
+    dirs: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings. `plugin`: component name -> a table that is passed on to it."""
+
+    bus: BusSection = field(default_factory=BusSection)
+    logs: LogSection = field(default_factory=LogSection)
+    plugins: PluginsSection = field(default_factory=PluginsSection)
+    limits: Limits = field(default_factory=Limits)
+    plugin: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def find_config(explicit: Path | None, embedded: bool) -> Path | None:
+    """The file to read: the one asked for, else the user's, else the system's. An embedded daemon reads only what it is told."""
+    if explicit is not None or embedded:
+        return explicit
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "qcos" / "qcosd.toml"
+    for path in (home, SYSTEM_FILE):
+        if path.is_file():
+            return path
+    return None
+
+
+def load_config(path: Path | None) -> Config:
+    """Read a file; without one, the defaults. Raises ConfigError."""
+    if path is None:
+        return Config()
+    document = read_toml(path, ConfigError)
+    sections: dict[str, Any] = {
+        name: section(path, f"{name}.", document.pop(name), kind, ConfigError)
+        for name, kind in (("bus", BusSection), ("logs", LogSection), ("plugins", PluginsSection), ("limits", Limits))
+        if name in document
+    }
+    if "plugin" in document:
+        sections["plugin"] = _tables(path, "plugin", document.pop("plugin"))
+    if document:
+        raise ConfigError(f"{path}: unknown key {next(iter(document))!r}")
+    config = Config(**sections)
+    _check_ranges(path, config)
+    return config
+
+
+def read_toml(path: Path, refuse: Callable[[str], Exception]) -> dict[str, Any]:
+    """The document in a file. Raises `refuse(message)`."""
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise refuse(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise refuse(f"{path}: {error}") from error
+
+
+def section(
+    path: Path, prefix: str, table: Any, kind: type[_Section], refuse: Callable[[str], Exception], **given: Any
+) -> _Section:
+    """A dataclass from a table whose keys are its fields. `given` are fields that the table may not set. Raises `refuse(message)`."""
+    if not isinstance(table, dict):
+        raise refuse(f"{path}: {prefix.rstrip('.')!r} is not a table")
+    hints = get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in given}  # type: ignore[arg-type]
+    values: dict[str, Any] = dict(given)
+    for key, value in table.items():
+        if key not in fields:
+            raise refuse(f"{path}: unknown key {prefix + key!r}")
+        values[key] = _typed(path, prefix + key, value, hints[key], refuse)
+    for name, f in fields.items():
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise refuse(f"{path}: key {prefix + name!r} is missing")
+    return kind(**values)
+
+
+def _typed(path: Path, key: str, value: Any, hint: Any, refuse: Callable[[str], Exception]) -> Any:
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint in (int, float, str, bool) and type(value) is hint:
+        return value
+    if hint == str | None and type(value) is str:
+        return value
+    if hint == tuple[str, ...] and type(value) is list and all(type(element) is str for element in value):
+        return tuple(value)
+    expected = {int: "a whole number", float: "a number", bool: "true or false", tuple[str, ...]: "a list of strings"}
+    raise refuse(f"{path}: {key!r} is not {expected.get(hint, 'a string')}")
+
+
+def _tables(path: Path, key: str, value: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
+        raise ConfigError(f"{path}: {key!r} is not a table of tables, such as [plugin.stim_adapter]")
+    return value
+
+
+def _check_ranges(path: Path, config: Config) -> None:
+    for name in ("bus", "limits"):
+        for key, value in dataclasses.asdict(getattr(config, name)).items():
+            if value <= 0:
+                raise ConfigError(f"{path}: '{name}.{key}' is not positive")
+    if config.logs.max_bytes < 4096 or config.logs.keep < 0 or config.logs.poll < 0.05:
+        raise ConfigError(f"{path}: 'logs' needs max_bytes >= 4096, keep >= 0, poll >= 0.05")

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between the kernel and the world: what happens becomes an event, effects are carried out, and there is one timer.
+
+Nothing is decided here. An exception in here or in the kernel is a bug: the daemon says so and ends, because a kernel that
+went wrong in the middle of a step must not go on.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import msgpack
+
+from qcosd import protocol
+from qcosd.core import effects, events
+from qcosd.core.events import Address, Channel
+from qcosd.core.kernel import Kernel
+from qcosd.shell.artifacts import Artifacts
+from qcosd.shell.bus import Bus, Sent
+from qcosd.shell.connections import Connection
+from qcosd.shell.gate import Gate, destination_of
+from qcosd.shell.journal import Journal
+from qcosd.shell.logs import Logs
+from qcosd.shell.notify import ServiceManager
+from qcosd.shell.processes import Processes
+from qcosd.shell.publisher import Publisher
+from qcosd.shell.report import report
+from qcosd.shell.zap import Authenticator
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What the daemon drives."""
+
+    buses: dict[Channel, Bus]
+    publisher: Publisher
+    authenticator: Authenticator
+    processes: Processes
+    logs: Logs
+    artifacts: Artifacts
+    service_manager: ServiceManager
+
+
+class Daemon:
+    """Feeds the kernel and does what it says. `boot_map` is what every plugin is told besides its own identity and token.
+
+    `finished` is called with the exit code when the kernel has ended.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        kernel: Kernel,
+        boot_map: dict[str, object],
+        finished: Callable[[int], None],
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._kernel = kernel
+        self._boot_map = boot_map
+        self._finished = finished
+        self._devices: Devices | None = None
+        self._journal = Journal(self._durable)
+        self._gate = Gate()
+        self._events: deque[events.Event] = deque()
+        self._identities: dict[int, str] = {}  # incarnation -> PLAIN user name
+        self._secrets: dict[int, bytes] = {}  # incarnation -> boot map that is to be handed over
+        self._handling = False
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def attach(self, devices: Devices) -> None:
+        """Give the daemon its devices, whose callbacks need the daemon. Call once, before the first event."""
+        self._devices = devices
+
+    def listener(self, channel: Channel) -> "ChannelListener":
+        """What the ROUTER of a channel reports to."""
+        return ChannelListener(self, channel)
+
+    def handle(self, event: events.Event) -> None:
+        """Let the kernel handle an event, and those that follow from its effects, and carry the effects out."""
+        if self._closed:
+            return
+        self._events.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._events:
+                event = self._events.popleft()
+                for effect in self._kernel.handle(event, self._clock()):
+                    self._gate.submit(destination_of(effect), effect.after, partial(self._perform, effect))
+                if isinstance(event, events.Spawned):
+                    self._hand_over(event.incarnation)
+        finally:
+            self._handling = False
+        self._set_timer()
+
+    def subscription_asked(self, connection: Connection, topic: str, on: bool) -> None:
+        """A subscriber asks for, or gives up, a topic prefix."""
+        self.handle(events.Subscribe(_subscriber(connection), topic, on))
+
+    def exited(self, incarnation: int, component: str, status: int) -> None:
+        """A process has ended. Its last words come first: they may be the reason."""
+        for line in self._attached.logs.last_words(component):
+            self.handle(events.LogLine(component, line))
+        identity = self._identities.pop(incarnation, None)
+        if identity is not None:
+            self._attached.authenticator.revoke(identity)
+        self.handle(events.Exited(incarnation, status))
+
+    def poll_logs(self) -> None:
+        """Tell the kernel what the components have printed."""
+        for component, line in self._attached.logs.poll():
+            self.handle(events.LogLine(component, line))
+
+    def close(self) -> None:
+        """Handle nothing more."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def _attached(self) -> Devices:
+        assert self._devices is not None, "attach comes first"
+        return self._devices
+
+    def _set_timer(self) -> None:
+        deadline = self._kernel.next_deadline()
+        if deadline == self._deadline and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._deadline = deadline
+        if deadline is not None:
+            # The loop's timers count whole milliseconds and round; never be early, it would be a turn for nothing.
+            delay = math.ceil(max(0.0, deadline - self._clock()) * 1000) / 1000
+            self._timer = self._loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        for bus in self._attached.buses.values():
+            bus.drain_now()  # what has arrived in time is in time
+        self.handle(events.Tick())
+
+    def _durable(self, position: int) -> None:
+        self._gate.durable(position)
+        self.handle(events.Durable(position))
+
+    def _hand_over(self, incarnation: int) -> None:
+        # The pid of the process is recorded before it learns its secret.
+        secret = self._secrets.pop(incarnation, None)
+        if secret is not None:
+            action = partial(self._attached.processes.hand_over, incarnation, secret)
+            self._gate.submit(("incarnation", incarnation), self._journal.position, action)
+
+    def _perform(self, effect: effects.Effect) -> None:
+        devices = self._attached
+        match effect:
+            case effects.Send(channel, address, message):
+                sent = devices.buses[channel].send(address.routing, protocol.encode(message))
+                if sent is not Sent.QUEUED:
+                    self._send_failed(channel, address, sent)
+            case effects.Publish(topic, message):
+                devices.publisher.publish(topic, protocol.encode(message))
+            case effects.Subscription(_, topic, on, granted):
+                if granted:
+                    devices.publisher.subscribe(topic, on)
+            case effects.Spawn():
+                self._spawn(effect)
+            case effects.Signal(incarnation, signum):
+                devices.processes.signal(incarnation, signum)
+            case effects.Append(record, position):
+                self._journal.append(record, position)
+            case effects.BlobWrite(ticket, sha, _, offset, data, last):
+                written = partial(self._blob_written, ticket, offset)
+                devices.artifacts.write(ticket, sha, offset, data, last, written)
+            case effects.BlobDrop(ticket):
+                devices.artifacts.drop(ticket)
+            case effects.BlobRead(ticket, sha, offset, length):
+                devices.artifacts.read(sha, offset, length, partial(self._blob_read, ticket))
+            case effects.Disconnect(channel, address, reason, cooldown):
+                self._disconnect(channel, address, reason, cooldown)
+            case effects.Notify(fields):
+                devices.service_manager.tell(fields)
+            case effects.Log(text, fields):
+                report(text, fields)
+            case effects.Exit(code):
+                self._finished(code)
+
+    def _spawn(self, effect: effects.Spawn) -> None:
+        devices = self._attached
+        try:
+            pid = devices.processes.spawn(effect.incarnation, effect.manifest)
+        except OSError as error:
+            self._events.append(events.SpawnFailed(effect.incarnation, str(error)))
+            return
+        devices.authenticator.admit(effect.identity, effect.token.encode())
+        self._identities[effect.incarnation] = effect.identity
+        boot = self._boot_map | {
+            "component": effect.component,
+            "incarnation": effect.incarnation,
+            "identity": effect.identity,
+            "token": effect.token,
+        }
+        self._secrets[effect.incarnation] = msgpack.packb(boot)
+        self._events.append(events.Spawned(effect.incarnation, pid))
+
+    def _send_failed(self, channel: Channel, address: Address, sent: Sent) -> None:
+        if sent is Sent.FULL:
+            self._disconnect(channel, address, sent.value, 1.0)
+        self._events.append(events.PeerGone(channel, address, sent.value))
+
+    def _disconnect(self, channel: Channel, address: Address, reason: str, cooldown: float) -> None:
+        devices = self._attached
+        connection = devices.buses[channel].disconnect(address.routing)
+        if connection is not None:
+            peer = connection.identity if channel is Channel.PLUGINS else connection.peer
+            devices.authenticator.refuse(peer, cooldown)
+            report(f"{channel} peer disconnected: {reason}", {"identity": connection.identity, "peer": connection.peer})
+
+    def _blob_written(self, ticket: int, offset: int, error: str | None) -> None:
+        self.handle(events.BlobWritten(ticket, offset, error))
+
+    def _blob_read(self, ticket: int, data: bytes | None) -> None:
+        self.handle(events.BlobData(ticket, data))
+
+
+class ChannelListener:
+    """Turns what a ROUTER reports into events."""
+
+    def __init__(self, daemon: Daemon, channel: Channel) -> None:
+        self._daemon = daemon
+        self._channel = channel
+
+    def received(self, connection: Connection, frames: list[bytes], /) -> None:
+        address = Address(connection.identity, connection.routing)
+        self._daemon.handle(events.Received(self._channel, address, tuple(frames)))
+
+    def gone(self, connection: Connection, /) -> None:
+        address = Address(connection.identity, connection.routing)
+        self._daemon.handle(events.PeerGone(self._channel, address, "disconnected"))
+
+
+def _subscriber(connection: Connection) -> Address:
+    # A subscriber has no routing id. The descriptor and its inode name the connection as well.
+    return Address(connection.identity, f"{connection.descriptor}:{connection.inode}".encode())

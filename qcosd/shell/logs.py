@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What components print: append-only files that the daemon tails, never pipes.
+
+A pipe would kill a printing plugin when the daemon dies and block it while the daemon is frozen. A file does neither. Rotation
+copies the content aside and truncates the file in place, because the plugin keeps the descriptor that it was given; it writes
+with O_APPEND, so its next line goes to the new beginning. What is written between the copy and the truncation is lost.
+"""
+
+import os
+from pathlib import Path
+
+MAX_LINE = 4096  # bytes of a line that are passed on; the file keeps all of them
+MAX_LINES = 200  # of one component in one poll
+MAX_BYTES = 1 << 18  # of one component in one poll; a flood is passed over, and stays in the file
+
+
+class LogFile:
+    """The log of one component: `path`, and `path.1` (newest) to `path.keep` for what was rotated away."""
+
+    def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+        self._keep = keep
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.descriptor = os.open(path, flags, 0o640)  # to be inherited as stdout and stderr
+        self._position = os.fstat(self.descriptor).st_size  # what is older was told by an earlier life
+        self._partial = b""
+
+    def new_lines(self, final: bool = False) -> list[str]:
+        """The complete lines written since the last call; with `final` also an unfinished last one."""
+        size = os.fstat(self.descriptor).st_size
+        if size < self._position:  # truncated by somebody else
+            self._position, self._partial = 0, b""
+        lines: list[str] = []
+        if size - self._position > MAX_BYTES:
+            lines.append(f"({size - self._position - MAX_BYTES} bytes passed over; see {self.path.name})")
+            self._position, self._partial = size - MAX_BYTES, b""
+        *complete, partial = (self._partial + self._read(size)).split(b"\n")
+        self._partial = partial[:MAX_LINE]
+        if final and self._partial:
+            complete.append(self._partial)
+            self._partial = b""
+        if len(complete) > MAX_LINES:
+            lines.append(f"({len(complete) - MAX_LINES} lines passed over; see {self.path.name})")
+        lines += [line[:MAX_LINE].decode("utf-8", "replace") for line in complete[-MAX_LINES:]]
+        if self._position > self._max_bytes:
+            self._rotate()
+        return lines
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def _read(self, end: int) -> bytes:
+        data = bytearray()
+        while self._position < end and (chunk := os.pread(self.descriptor, end - self._position, self._position)):
+            data += chunk
+            self._position += len(chunk)
+        return bytes(data)
+
+    def _rotate(self) -> None:
+        for number in range(self._keep - 1, 0, -1):
+            if self._numbered(number).exists():
+                self._numbered(number).replace(self._numbered(number + 1))
+        if self._keep > 0:
+            self._copy_to(self._numbered(1))
+        os.ftruncate(self.descriptor, 0)
+        self._position = 0
+
+    def _copy_to(self, path: Path) -> None:
+        copy = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        try:
+            offset = 0
+            while copied := os.sendfile(copy, self.descriptor, offset, 1 << 24):
+                offset += copied
+                if offset >= self._position + MAX_BYTES:
+                    break  # it prints faster than we copy; do not stay here for ever
+        finally:
+            os.close(copy)
+
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+
+class Logs:
+    """The log files of all components, in one directory."""
+
+    def __init__(self, directory: Path, max_bytes: int, keep: int) -> None:
+        self._directory = directory
+        self._max_bytes = max_bytes
+        self._keep = keep
+        self._files: dict[str, LogFile] = {}
+
+    def open(self, component: str) -> LogFile:
+        """The component's log, created if need be. Its name is checked by the manifest: it is no path."""
+        if component not in self._files:
+            self._files[component] = LogFile(self._directory / f"{component}.log", self._max_bytes, self._keep)
+        return self._files[component]
+
+    def poll(self) -> list[tuple[str, str]]:
+        """(component, line) for everything printed since the last poll."""
+        return [(component, line) for component, log in self._files.items() for line in log.new_lines()]
+
+    def last_words(self, component: str) -> list[str]:
+        """What a component printed before it ended, an unfinished last line included."""
+        log = self._files.get(component)
+        return log.new_lines(final=True) if log is not None else []
+
+    def close(self) -> None:
+        for log in self._files.values():
+            log.close()
+        self._files.clear()

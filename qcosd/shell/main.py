@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcosd`: the composition root. Reads the configuration, takes the directories, puts the parts together, runs the loop."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+import zmq
+
+from qcosd import __version__, protocol
+from qcosd.core.events import Channel, Start, Stop
+from qcosd.core.kernel import Kernel
+from qcosd.core.manifest import Manifest, ManifestError
+from qcosd.shell.artifacts import Artifacts
+from qcosd.shell.bus import Bus, BusLimits
+from qcosd.shell.config import Config, ConfigError, find_config, load_config
+from qcosd.shell.daemon import Daemon, Devices
+from qcosd.shell.journal import JournalError, next_boot
+from qcosd.shell.lock import LockHeld
+from qcosd.shell.logs import Logs
+from qcosd.shell.manifest import find_manifests
+from qcosd.shell.notify import ServiceManager
+from qcosd.shell.prctl import die_with_parent, refuse_new_privileges
+from qcosd.shell.processes import Processes
+from qcosd.shell.publisher import Publisher
+from qcosd.shell.report import report
+from qcosd.shell.runtime import Directories, DirectoryError
+from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator
+
+EXIT_FAULT = 70  # a bug in the daemon
+EXIT_USAGE = 2
+LINGER = 0.2  # seconds that last messages have to leave when the daemon ends
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config", type=_PATH, help="Configuration file; default ~/.config/qcos/qcosd.toml, /etc/qcos/qcosd.toml."
+)
+@click.option("--runtime-dir", type=_PATH, envvar="QCOS_RUNTIME_DIR", help="Sockets and client token.")
+@click.option("--state-dir", type=_PATH, envvar="QCOS_STATE_DIR", help="Artifacts and logs.")
+@click.option(
+    "--plugin-dir", "plugin_dirs", type=_PATH, multiple=True, help="Further plugins; may be given more than once."
+)
+@click.option("--embedded", is_flag=True, hidden=True, help="Die with the parent; private directories unless given.")
+@click.option(
+    "--ready-fd", type=int, hidden=True, help="Descriptor to write one line of JSON to when the daemon serves."
+)
+@click.version_option(__version__, prog_name="qcosd")
+def main(
+    config: Path | None, runtime_dir: Path | None, state_dir: Path | None, plugin_dirs: tuple[Path, ...], embedded: bool, ready_fd: int | None,
+) -> None:  # fmt: skip
+    """Run the quantum computer operating system's daemon in the foreground. Ctrl-C stops it in order, twice at once."""
+    parent = os.getppid()
+    os.umask(0o077)
+    refuse_new_privileges()
+    if embedded:
+        die_with_parent(signal.SIGTERM)
+        if os.getppid() != parent:
+            sys.exit(0)  # the parent ended before it could be watched
+    try:
+        settings = load_config(find_config(config, embedded))
+        manifests = find_manifests([*map(Path, settings.plugins.dirs), *plugin_dirs], disabled=settings.plugins.disable)
+        check_plugin_tables(settings, manifests)
+        directories = Directories(runtime_dir, state_dir, embedded)
+    except (ConfigError, ManifestError) as error:
+        report(str(error))
+        sys.exit(EXIT_USAGE)
+    except (DirectoryError, LockHeld) as error:
+        report(str(error))
+        sys.exit(1)
+    try:
+        code = uvloop.run(serve(settings, manifests, directories, embedded, ready_fd))
+    except (JournalError, zmq.ZMQError, OSError) as error:
+        report(f"cannot start: {error}")
+        code = 1
+    finally:
+        directories.close()
+    sys.exit(code)
+
+
+async def serve(
+    settings: Config, manifests: tuple[Manifest, ...], directories: Directories, embedded: bool, ready_fd: int | None
+) -> int:
+    """The daemon's life, from taking the sockets to the exit code."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+    loop.set_exception_handler(partial(_fault, ended))
+    directories.clear_streams()
+    boot = next_boot(directories.state)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    boot_map = {
+        "protocol": protocol.VERSION,
+        "boot": boot,
+        "endpoint": f"ipc://{directories.plugins_socket}",
+        "heartbeat": protocol.HEARTBEAT,
+        "embedded": embedded,
+    }
+    daemon = Daemon(loop, time.monotonic, Kernel(), boot_map, partial(_finish, ended))
+    service_manager = ServiceManager()
+    logs = Logs(directories.logs, settings.logs.max_bytes, settings.logs.keep)
+    artifacts = Artifacts(loop, directories.artifacts, durable=not embedded)
+    processes = Processes(loop, logs, daemon.exited, embedded)
+    authenticator = Authenticator(context, loop, time.monotonic, directories.client_token())
+    bus = settings.bus
+    plugins = Bus(
+        context, loop, f"ipc://{directories.plugins_socket}", PLUGINS_DOMAIN,
+        BusLimits(bus.plugin_queue, bus.plugin_budget, bus.heartbeat), daemon.listener(Channel.PLUGINS),
+    )  # fmt: skip
+    clients = Bus(
+        context, loop, f"ipc://{directories.clients_socket}", CLIENTS_DOMAIN,
+        BusLimits(bus.client_queue, bus.client_budget, bus.heartbeat), daemon.listener(Channel.CLIENTS),
+    )  # fmt: skip
+    publisher = Publisher(
+        context, loop, f"ipc://{directories.events_socket}",
+        BusLimits(bus.event_queue, bus.client_budget, bus.heartbeat), daemon.subscription_asked,
+    )  # fmt: skip
+    directories.open_sockets()
+    daemon.attach(
+        Devices(
+            {Channel.PLUGINS: plugins, Channel.CLIENTS: clients},
+            publisher, authenticator, processes, logs, artifacts, service_manager,
+        )
+    )  # fmt: skip
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(signum, daemon.handle, Stop(signal.Signals(signum).name))
+    _every(loop, settings.logs.poll, daemon.poll_logs)
+    if service_manager.watchdog_interval is not None:
+        _every(loop, service_manager.watchdog_interval, service_manager.alive)
+    try:
+        daemon.handle(
+            Start(
+                manifests, boot, os.getpid(), __version__, secrets.token_bytes(32), time.time(),
+                f"ipc://{directories.streams}/", settings.limits, settings.plugin,
+            )
+        )  # fmt: skip
+        if ready_fd is not None:
+            _tell_ready(ready_fd, directories, boot)
+        return await ended
+    finally:
+        processes.close()
+        daemon.close()
+        artifacts.close()
+        for server in (plugins, clients, publisher):
+            server.close(LINGER)
+        authenticator.close()
+        context.term()
+        logs.close()
+        service_manager.close()
+
+
+def check_plugin_tables(settings: Config, manifests: tuple[Manifest, ...]) -> None:
+    """A [plugin.NAME] table for a component that does not exist is a typing error. Raises ConfigError."""
+    unknown = sorted(set(settings.plugin) - {manifest.name for manifest in manifests})
+    if unknown:
+        raise ConfigError(f"configuration: unknown key 'plugin.{unknown[0]}': there is no such plugin")
+
+
+def _finish(ended: "asyncio.Future[int]", code: int) -> None:
+    if not ended.done():
+        ended.set_result(code)
+
+
+def _fault(ended: "asyncio.Future[int]", loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    report(f"internal fault: {context.get('message')}")
+    if isinstance(error, BaseException):
+        sys.stderr.writelines(traceback.format_exception(error))
+    _finish(ended, EXIT_FAULT)
+
+
+def _tell_ready(descriptor: int, directories: Directories, boot: int) -> None:
+    line = {
+        "pid": os.getpid(),
+        "boot": boot,
+        "runtime_dir": str(directories.runtime),
+        "state_dir": str(directories.state),
+    }
+    with open(descriptor, "wb") as file:
+        file.write(json.dumps(line).encode() + b"\n")
+
+
+def _every(loop: asyncio.AbstractEventLoop, seconds: float, action: Callable[[], None]) -> None:
+    def turn() -> None:
+        action()
+        loop.call_later(seconds, turn)
+
+    loop.call_later(seconds, turn)
