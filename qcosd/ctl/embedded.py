@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private daemon for one `qcosctl run`, when no daemon is there.
 
-Its directories are private and temporary, and nothing of it is left afterwards: it is stopped in order, then its
-directories are removed. Should this process be killed, the daemon gets a parent-death signal, stops its plugins and
-removes its directories itself.
+The daemon makes its own private directories and removes them when it stops. Should this process be killed, the daemon
+gets a parent-death signal and does the same. Should the daemon be killed, its plugins get one, and this process removes
+what is left.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,41 +25,43 @@ from qcosd.ctl import failure
 from qcosd.ctl.failure import Failure
 
 READY_GRACE = 30.0
-"""Seconds that the daemon may take to say READY=1."""
+"""Seconds that the daemon may take until it serves."""
 
 STOP_GRACE = 15.0
 """Seconds that the daemon may take to stop in order, its plugins included, before it is killed."""
 
-MAX_BASE = 48
-"""Longest directory, in bytes, in which sockets are placed: the path of a Unix socket ends at 107 bytes."""
+MAX_BASE = 40
+"""Longest directory, in bytes, in which a private directory is made: the path of a Unix socket ends at 107 bytes."""
 
 _QUOTED_LOG_BYTES = 4096
+_OWN_VARIABLES = ("QCOS_RUNTIME_DIR", "QCOS_STATE_DIR")  # they name a daemon that is not there; ours is private
 
 
 class PrivateDaemon:
-    """The daemon's process and its directory. Use as a context manager, from the main thread.
+    """The daemon's process. Use as a context manager, from the main thread.
 
     While it is open, the daemon's death raises `Failure` in the main thread, whatever that waits for: nobody restarts
     a private daemon, so its client would wait for ever.
     """
 
     def __init__(self) -> None:
-        self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._directories: list[Path] = []
+        self._log = -1
         self._before: signal.Handlers | object = signal.SIG_DFL
 
     @property
-    def directory(self) -> Path:
-        """Its runtime directory, where clients find it; everything of the daemon is in there."""
-        assert self._directory is not None, "only while it is open"
-        return self._directory
+    def runtime_dir(self) -> Path:
+        """Where clients find it, while it is open."""
+        return self._directories[0]
 
     def __enter__(self) -> PrivateDaemon:
-        self._directory = Path(tempfile.mkdtemp(prefix="qcos-", dir=socket_base()))
+        self._log = os.memfd_create("qcosd.log")
+        self._before = signal.signal(signal.SIGCHLD, self._child_changed)
         try:
             self._start()
         except BaseException:
-            self._remove()
+            self._stop()
             raise
         return self
 
@@ -66,51 +69,50 @@ class PrivateDaemon:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
-        self._remove()
 
     def kill(self) -> None:
-        """At once: SIGKILL to the daemon (its plugins follow by parent-death signal), directories removed."""
-        if self._process is not None and self._process.poll() is None:
+        """At once: SIGKILL to the daemon (its plugins follow by parent-death signal), and its directories removed."""
+        if self._process is not None and self._process.returncode is None:
             self._process.kill()
         self._remove()
 
     def _start(self) -> None:
-        notices = self.directory / "notify"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver, self._log().open("wb") as log:
-            receiver.bind(os.fspath(notices))
-            self._before = signal.signal(signal.SIGCHLD, self._child_changed)
-            self._process = subprocess.Popen(
-                self._argv(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": os.fspath(notices)},
-                start_new_session=True,  # a Ctrl-C of the terminal is for us: we tell the daemon what to do
-            )
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        with open(reading, "rb") as ready:
             try:
-                self._check_alive()
-                self._await_ready(receiver)
-            except BaseException:
-                self._stop()
-                raise
-        notices.unlink()
+                self._process = subprocess.Popen(
+                    # -P: the directory that the user happens to stand in is no place to import from.
+                    [sys.executable, "-P", "-m", "qcosd.shell.main", "--embedded", "--ready-fd", str(writing)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._log,
+                    stderr=self._log,
+                    env=_environment(),
+                    pass_fds=(writing,),
+                    start_new_session=True,  # a Ctrl-C of the terminal is for us: we tell the daemon what to do
+                )
+            finally:
+                os.close(writing)
+            self._check_alive()  # it may have died before its death could be noticed
+            self._await_ready(ready.fileno())
 
-    def _argv(self) -> list[str]:
-        # -P: the directory that the user happens to stand in is no place to import from.
-        return [
-            *(sys.executable, "-P", "-m", "qcosd.shell.main", "--embedded"),
-            *("--runtime-dir", os.fspath(self.directory), "--state-dir", os.fspath(self.directory / "state")),
-        ]
-
-    def _await_ready(self, receiver: socket.socket) -> None:
-        """Until the daemon says READY=1. Its death raises from `_child_changed`."""
+    def _await_ready(self, descriptor: int) -> None:
+        """Read the one line that the daemon writes when it serves; end of file instead means that it will not."""
         deadline = time.monotonic() + READY_GRACE
-        while True:
-            readable, _, _ = select.select([receiver], [], [], max(0.0, deadline - time.monotonic()))
+        line = b""
+        while not line.endswith(b"\n"):
+            readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
             if not readable:
                 raise self._failure(f"the private daemon was not ready within {READY_GRACE:.0f} s")
-            if b"READY=1" in receiver.recv(4096).split(b"\n"):
-                return
+            data = os.read(descriptor, 4096)
+            if not data:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    if self._process is not None:
+                        self._process.wait(1.0)
+                self._check_alive()
+                raise self._failure("the private daemon did not start")
+            line += data
+        where = json.loads(line)
+        self._directories = [Path(where["runtime_dir"]), Path(where["state_dir"])]
 
     def _child_changed(self, signum: int, frame: FrameType | None) -> None:
         self._check_alive()
@@ -124,44 +126,39 @@ class PrivateDaemon:
         said = self._last_words()
         return Failure(failure.NO_DAEMON, message, name="no_daemon", hint=f"its last words: {said}" if said else "")
 
-    def _log(self) -> Path:
-        return self.directory / "daemon.log"
-
     def _last_words(self) -> str:
-        try:
-            lines = self._log().read_bytes()[-_QUOTED_LOG_BYTES:].decode(errors="replace").strip().splitlines()
-        except OSError:
-            return ""
+        size = os.fstat(self._log).st_size
+        tail = os.pread(self._log, _QUOTED_LOG_BYTES, max(0, size - _QUOTED_LOG_BYTES))
+        lines = tail.decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
     def _stop(self) -> None:
         signal.signal(signal.SIGCHLD, self._before)  # type: ignore[arg-type]  # what signal.signal returned
         process = self._process
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(STOP_GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(STOP_GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._remove()
+        os.close(self._log)
 
     def _remove(self) -> None:
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)  # the daemon may be removing the same files
+        """Remove what a daemon that was killed could not remove itself."""
+        for directory in self._directories:
+            shutil.rmtree(directory, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                directory.parent.rmdir()  # the private directory around both, when it is empty
 
 
-def socket_base() -> str | None:
-    """A directory whose path leaves room for sockets: the user's runtime directory, else the temporary one, else /tmp."""
-    for place in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
-        if (
-            place
-            and len(os.fsencode(place)) <= MAX_BASE
-            and os.path.isdir(place)
-            and os.access(place, os.W_OK | os.X_OK)
-        ):
-            return place
-    return None
+def _environment() -> dict[str, str]:
+    """Ours, with a temporary directory whose path leaves room for the names of sockets."""
+    environment = {name: value for name, value in os.environ.items() if name not in _OWN_VARIABLES}
+    if len(os.fsencode(tempfile.gettempdir())) > MAX_BASE:
+        environment["TMPDIR"] = "/tmp"
+    return environment
 
 
 def _status(returncode: int) -> str:

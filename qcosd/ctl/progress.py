@@ -55,7 +55,7 @@ def line_of(job: Mapping[str, Any], width: int) -> str:
         fraction = min(1.0, max(0.0, (done + _under_way(job)) / total))
         filled = int(fraction * BAR_CELLS)
         parts.append(f"[{'#' * filled}{'.' * (BAR_CELLS - filled)}] {fraction:>4.0%} batch {done}/{total}")
-    text = job.get("cause") or job.get("text") or ""
+    text = job.get("cause") or job.get("stage") or ""
     if text:
         parts.append(str(text).replace("\n", " "))
     return " ".join(parts)[: max(width, 0)]

@@ -81,7 +81,7 @@ def _some_daemon(runtime_dir: str | None, interrupts: Interrupts) -> Iterator[Pa
     daemon = PrivateDaemon()
     interrupts.last_resort = daemon.kill
     with daemon:
-        yield daemon.directory
+        yield daemon.runtime_dir
 
 
 def _run_on(place: Path, submission: Submission, interrupts: Interrupts) -> dict[str, Any]:
