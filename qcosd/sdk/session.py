@@ -113,6 +113,7 @@ class Session:
     """See the module.  ``hello`` is the body of HELLO, without the versions.
 
     ``boot`` is 0 before the first WELCOME.  ``late`` counts messages of another boot, which are ignored.
+    ``watch``: ask for signs of life also while nothing is open (set it to hear of a new boot at once).
     """
 
     def __init__(self, hello: dict[str, Any]) -> None:
@@ -120,6 +121,7 @@ class Session:
         self.limits = Limits()
         self.welcomed = False
         self.late = 0
+        self.watch = False
         self._hello = {"versions": [VERSION, VERSION], **hello}
         self._hello_id = 0
         self._hello_at: float | None = None  # when HELLO is sent again
@@ -141,7 +143,14 @@ class Session:
     def hello(self, now: float) -> None:
         """Begin, or begin again on a new connection: what is open will be sent again after WELCOME."""
         self._unregister()
+        self._outgoing.clear()
         self._say_hello(now)
+
+    def disconnected(self) -> None:
+        """The connection is given up: nothing is asked of the kernel until the next ``hello``."""
+        self._unregister()
+        self._outgoing.clear()
+        self._hello_at = self._owed = None
 
     def request(self, request: Request, now: float) -> int:
         """Send a request, or keep it until WELCOME or until the kernel's limit allows it.
@@ -231,7 +240,7 @@ class Session:
 
     def _wants_life(self) -> bool:
         """Whether silence is to be questioned.  A client asks only while it waits for something."""
-        return self._sent > 0
+        return self.watch or self._sent > 0
 
     def _keep_alive(self) -> float:
         return KEEP_ALIVE

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client for programs without an event loop.  Importing it is cheap: no asyncio, no numpy.
+
+    with BlockingClient() as client:
+        job = client.submit({"shots": 100, "seed": 1}, {"source": client.put(text)})
+        print(client.wait(job)["summary"])
+
+Every call takes a ``timeout`` in seconds and raises DeadlineExceeded, RequestFailed (the kernel's own errors),
+DaemonAbsent or DaemonSilent.  A daemon that is restarted meanwhile is waited for, and what was open is sent again with
+the same idempotency key: a call has its effect once.  A client belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import zmq
+
+from qcosd.protocol import Message, Type
+from qcosd.sdk import calls
+from qcosd.sdk.dealer import Dealer, subscriber
+from qcosd.sdk.errors import DaemonAbsent, DaemonSilent, DeadlineExceeded, RequestFailed, SdkError
+from qcosd.sdk.runtime import CLIENTS_SOCKET, EVENTS_SOCKET, client_token, find_runtime_dir, probe
+from qcosd.sdk.session import Answer, Dismissed, Failure, Limits, Request, Session, Welcomed
+from qcosd.sdk.subscription import Subscription, TopicEvent
+
+T = TypeVar("T")
+
+USER = "client"
+CONNECT_GRACE = 5.0
+"""Seconds for which a daemon that is there may stay silent."""
+
+RECONNECT_AFTER = 1.0
+"""Seconds of silence after which a new connection is made: the daemon may be another one, with another token."""
+
+TIMEOUT = 30.0
+_LOOK = 0.1  # seconds between looks at a silent daemon
+
+
+def absence(runtime_dir: Path) -> DaemonAbsent | DaemonSilent:
+    """The error for a daemon that does not answer."""
+    presence = probe(runtime_dir)
+    if presence.absent:
+        return DaemonAbsent(str(runtime_dir))
+    return DaemonSilent(str(runtime_dir), presence.pid, presence.state)
+
+
+class BlockingClient:
+    """See the module.  ``runtime_dir``: of the daemon, else found by ``find_runtime_dir``; ``name``: for its log."""
+
+    def __init__(
+        self,
+        runtime_dir: str | os.PathLike[str] | None = None,
+        connect_grace: float = CONNECT_GRACE,
+        name: str = "client",
+    ) -> None:
+        self.runtime_dir = find_runtime_dir(runtime_dir)
+        self.connect_grace = connect_grace
+        self._session = Session({"name": name})
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._dealer: Dealer | None = None
+        self._made = 0.0  # when the connection was made
+        self._welcomes = 0
+        self._replies: dict[int, Message | SdkError | None] = {}  # calls that are waited for
+
+    # --- connection
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Returns when the kernel has said welcome.  Raises DaemonAbsent at once, DaemonSilent after the grace."""
+        if self._session.welcomed:
+            return
+        if probe(self.runtime_dir).absent:
+            raise DaemonAbsent(str(self.runtime_dir))
+        try:
+            self._renew()
+            while not self._session.welcomed:
+                self._step()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give up the connection.  The client may connect again."""
+        if self._dealer is not None:
+            self._dealer.close()
+            self._dealer = None
+        if self._context is not None:
+            self._context.term()
+            self._context = None
+        self._session.disconnected()
+
+    @property
+    def boot(self) -> int:
+        """Boot number of the kernel, 0 before the first connection."""
+        return self._session.boot
+
+    def _renew(self) -> None:
+        """A new connection, where there is a token to show."""
+        if self._dealer is not None:
+            self._dealer.close()
+            self._dealer = None
+        now = self._made = time.monotonic()
+        self._session.hello(now)
+        token = client_token(self.runtime_dir)
+        if token is not None:
+            if self._context is None:
+                self._context = zmq.Context()
+            self._dealer = Dealer(self._context, f"ipc://{self.runtime_dir / CLIENTS_SOCKET}", USER, token)
+
+    # --- waiting
+
+    def _step(self, other: zmq.Socket[bytes] | None = None, until: float | None = None) -> bool:
+        """Send, wait for something, take it in.  True if ``other`` may be read; returns at ``until`` at the latest."""
+        now = time.monotonic()
+        times = [at for at in (until, self._session.next_deadline()) if at is not None]
+        if self._dealer is not None:
+            self._dealer.send(self._session.outgoing())
+            if not self._dealer.flush():
+                times.append(now + _LOOK)
+        if self._session.silent_for(now) > 0.0 or self._dealer is None:
+            times.append(now + _LOOK)
+        poller = zmq.Poller()
+        for socket in (self._dealer.socket if self._dealer is not None else None, other):
+            if socket is not None:
+                poller.register(socket, zmq.POLLIN)
+        wait = None if not times else max(0, round((min(times) - now) * 1000 + 0.5))
+        if len(poller.sockets):
+            ready = dict(poller.poll(wait))
+        else:
+            time.sleep(_LOOK)
+            ready = {}
+        while self._dealer is not None:
+            frames = self._dealer.receive()
+            if frames is None:
+                break
+            self._absorb(self._session.receive(frames, time.monotonic()))
+        now = time.monotonic()
+        self._absorb(self._session.tick(now))
+        self._look_at_silence(now)
+        if self._dealer is not None:
+            self._dealer.send(self._session.outgoing())
+        return other is not None and other in ready
+
+    def _look_at_silence(self, now: float) -> None:
+        if self._session.silent_for(now) >= self.connect_grace:
+            raise absence(self.runtime_dir)
+        if self._session.silent_for(now) >= RECONNECT_AFTER and now - self._made >= RECONNECT_AFTER:
+            self._renew()
+
+    def _absorb(self, happenings: Iterable[object]) -> None:
+        for happening in happenings:
+            match happening:
+                case Answer(call=call, message=message) if call in self._replies:
+                    self._replies[call] = message
+                case Failure(call=call, error=error) if call in self._replies:
+                    self._replies[call] = error
+                case Welcomed():
+                    self._welcomes += 1
+                case Dismissed(error=error):
+                    raise error
+
+    def _open(self, requests: list[Request]) -> list[int]:
+        if self._dealer is None:
+            self.connect()
+        ids = [self._session.request(request, time.monotonic()) for request in requests]
+        self._replies.update(dict.fromkeys(ids))
+        return ids
+
+    def _ask(self, requests: list[Request]) -> list[Message]:
+        ids = self._open(requests)
+        try:
+            while any(self._replies[id] is None for id in ids):
+                self._step()
+            return self._take(ids)
+        finally:
+            self._drop(ids)
+
+    def _take(self, ids: list[int]) -> list[Message]:
+        messages = []
+        for id in ids:
+            reply = self._replies[id]
+            if isinstance(reply, SdkError):
+                raise reply
+            if reply is not None:
+                messages.append(reply)
+        return messages
+
+    def _drop(self, ids: list[int]) -> None:
+        for id in ids:
+            self._replies.pop(id, None)
+            self._session.abandon(id)
+
+    def _drive(self, talk: calls.Talk[T]) -> T:
+        try:
+            requests = next(talk)
+            while True:
+                try:
+                    replies = self._ask(requests)
+                except SdkError as error:
+                    requests = talk.throw(error)
+                else:
+                    requests = talk.send(replies)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def _limits(self) -> Limits:
+        return self._session.limits
+
+    # --- calls
+
+    def put(self, data: bytes, timeout: float | None = TIMEOUT) -> str:
+        """Store an artifact; returns its SHA-256 in hex.  ``timeout`` is of each chunk."""
+        return self._drive(calls.put(data, self._limits, timeout))
+
+    def get(self, sha: str, timeout: float | None = TIMEOUT) -> bytes:
+        """Fetch an artifact, verified.  ``timeout`` is of each chunk."""
+        return self._drive(calls.get(sha, self._limits, timeout))
+
+    def submit(
+        self,
+        options: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        key: str | None = None,
+        timeout: float | None = TIMEOUT,
+    ) -> str:
+        """Run a job on stored artifacts (kind -> SHA-256); returns its id.  The same ``key`` gives the same job."""
+        return self._drive(calls.submit(options, inputs, key, timeout))
+
+    def job(self, id: str, timeout: float | None = TIMEOUT) -> dict[str, Any]:
+        """The job document as it is now."""
+        return self._drive(calls.job(id, timeout))
+
+    def jobs(self, limit: int = 100, timeout: float | None = TIMEOUT) -> list[dict[str, Any]]:
+        """Rows {job, state, submitted, cause}, newest first."""
+        return self._drive(calls.jobs(limit, timeout))
+
+    def wait(
+        self, id: str, timeout: float | None = None, on_change: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        """The job document once the job is done, failed or cancelled.
+
+        ``on_change`` gets the state of the job's topic {job, state, cause, stage, fraction, batches} at each change.
+        """
+        if on_change is None:
+            return self._drive(calls.wait(id, timeout))
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            span = calls.LONGEST_WAIT if until is None else max(0.0, until - time.monotonic())
+            call = self._open([Request(Type.JOB_WAIT, {"job": id}, timeout=span)])[0]
+            try:
+                for event in self._events([f"job.{id}"], None, lambda: self._replies[call] is not None):  # noqa: B023
+                    on_change(event.state)
+                return dict(self._take([call])[0].body["document"])
+            except DeadlineExceeded:
+                if until is not None:
+                    raise
+            finally:
+                self._drop([call])
+
+    def cancel(self, id: str, key: str | None = None, timeout: float | None = TIMEOUT) -> dict[str, Any]:
+        """End a job as cancelled; returns its document.  Without effect on a job that has ended."""
+        return self._drive(calls.cancel(id, key, timeout))
+
+    def plugins(self, timeout: float | None = TIMEOUT) -> list[dict[str, Any]]:
+        """Rows {name, service, state, pid, incarnation, restarts, uptime, cause}."""
+        return self._drive(calls.plugins(timeout))
+
+    def plugin(self, action: str, name: str, key: str | None = None, timeout: float | None = TIMEOUT) -> None:
+        """``action``: start, stop, restart, kill or reset."""
+        self._drive(calls.plugin(action, name, key, timeout))
+
+    def fault(
+        self, name: str, kind: str, seconds: float = 0.0, key: str | None = None, timeout: float | None = TIMEOUT
+    ) -> None:
+        """Make a plugin ``crash``, ``hang`` or be ``slow``."""
+        self._drive(calls.fault(name, kind, seconds, key, timeout))
+
+    def status(self, timeout: float | None = TIMEOUT) -> dict[str, Any]:
+        """{version, pid, boot, state, jobs, plugins, counters}."""
+        return self._drive(calls.status(timeout))
+
+    def ping(self, timeout: float | None = TIMEOUT) -> float:
+        """A barrier; returns the seconds that it took."""
+        began = time.monotonic()
+        self._drive(calls.ping(timeout))
+        return time.monotonic() - began
+
+    def drain(self, on: bool = True, key: str | None = None, timeout: float | None = TIMEOUT) -> None:
+        """Make the kernel take no new jobs, or take them again."""
+        self._drive(calls.drain(on, key, timeout))
+
+    def shutdown(self, key: str | None = None, timeout: float | None = TIMEOUT) -> None:
+        """Stop all components in order, then the daemon.  Returns when it has begun."""
+        self._drive(calls.shutdown(key, timeout))
+
+    def request(
+        self,
+        type: str,
+        body: Mapping[str, Any] | None = None,
+        payload: tuple[bytes, ...] = (),
+        timeout: float | None = TIMEOUT,
+        key: str | None = None,
+    ) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+        """Any request of the protocol by its name; returns body and payload of the reply."""
+        message = self._drive(calls.ask(Request(Type[type], dict(body or {}), payload, timeout, key)))
+        return message.body, message.payload
+
+    def events(self, topics: Iterable[str], timeout: float | None = None) -> Iterator[TopicEvent]:
+        """The state of every topic that starts with one of ``topics``, then each change, for ever.
+
+        Where changes were missed the next event is a snapshot.  Ends after ``timeout`` seconds.
+        """
+        return self._events(topics, None if timeout is None else time.monotonic() + timeout, lambda: False)
+
+    def _events(self, topics: Iterable[str], until: float | None, over: Callable[[], bool]) -> Iterator[TopicEvent]:
+        subscription = Subscription(topics)
+        self.connect()
+        socket: zmq.Socket[bytes] | None = None
+        welcomes = -1
+        watched, self._session.watch = self._session.watch, True
+        try:
+            while not over() and (until is None or time.monotonic() < until):
+                if welcomes != self._welcomes:
+                    welcomes = self._welcomes
+                    socket = self._subscribe(subscription, socket)
+                    granted_by = time.monotonic() + self.connect_grace
+                for prefix in sorted(subscription.wanted):
+                    granted_by = float("inf")
+                    yield from subscription.snapshot(prefix, self._drive(calls.snapshot(prefix, TIMEOUT)))
+                if subscription.wanted or over():
+                    continue
+                if time.monotonic() >= granted_by:
+                    raise RequestFailed(4, "not_allowed", f"no subscription to {', '.join(subscription.prefixes)}")
+                self._step(socket, min(at for at in (until, granted_by) if at is not None))
+                yield from self._published(subscription, socket)
+        finally:
+            self._session.watch = watched
+            if socket is not None:
+                socket.close(linger=0)
+
+    def _subscribe(self, subscription: Subscription, old: zmq.Socket[bytes] | None) -> zmq.Socket[bytes]:
+        if old is not None:
+            old.close(linger=0)
+        token = client_token(self.runtime_dir)
+        if token is None or self._context is None:
+            raise absence(self.runtime_dir)
+        endpoint = f"ipc://{self.runtime_dir / EVENTS_SOCKET}"
+        return subscriber(self._context, endpoint, USER, token, subscription.prefixes)
+
+    def _published(self, subscription: Subscription, socket: zmq.Socket[bytes] | None) -> Iterator[TopicEvent]:
+        while socket is not None and not socket.closed:
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            yield from subscription.event(frames)
