@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The logical book-keeping of a path: Pauli frames, parities of logical measurements, classical bits.
+
+A frame says by which sign the logical X and Z of a patch differ from those of the ideal program.  While two patches are
+merged by ZZ, the first holds the sign of the joint X and the second has none (zero); with XX the same for Z.
+
+Everything is kept twice: *decoded*, where the decoder's corrections are added, and *undecoded*, the same algebra on raw
+records alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from qcos_plugins.matching_tracker.condition import holds
+from qcos_plugins.matching_tracker.packed import Bits, select, width
+
+from qcosd.qec.fragment import Event, Frame, Hadamard, Handover, Init, Measure, Merge, Split
+
+DECODED, UNDECODED = 0, 1
+X, Z = 0, 1
+
+
+class NotFinal(RuntimeError):
+    """The program reads a parity before the window that settles it: a fault of the program's construction."""
+
+
+def sign(basis: str) -> int:
+    """Which sign of a frame a measurement in this basis reads."""
+    return X if basis == "X" else Z
+
+
+class Ledger:
+    """Frames, parities and bits of the shots of one path.
+
+    ``frames``: uint8 (2 * patches, 2, bytes), row ``2 * rows[patch] + (X or Z)``; ``parities``: (tags, 2, bytes); ``bits``:
+    (classical bits, 2, bytes).  The middle axis is decoded, undecoded.
+    """
+
+    def __init__(self, rows: Mapping[int, int], tags: int, bits: int, shots: int) -> None:
+        self._rows = rows
+        self._settled: dict[int, int] = {}  # tag -> the commit end from which on it is final
+        self.shots = shots
+        self.frames = np.zeros((2 * len(rows), 2, width(shots)), np.uint8)
+        self.parities = np.zeros((tags, 2, width(shots)), np.uint8)
+        self.bits = np.zeros((bits, 2, width(shots)), np.uint8)
+
+    def select(self, chosen: np.ndarray) -> Ledger:
+        """The ledger of some of the shots."""
+        other = Ledger.__new__(Ledger)
+        other._rows = self._rows
+        other._settled = dict(self._settled)
+        other.shots = len(chosen)
+        other.frames = select(self.frames, self.shots, chosen)
+        other.parities = select(self.parities, self.shots, chosen)
+        other.bits = select(self.bits, self.shots, chosen)
+        return other
+
+    def apply(self, event: Event, slot: int, commit: int, raw: Bits | None) -> None:
+        """Carry the frames through one event.
+
+        ``slot``: its absolute slot; ``commit``: end of the commit that it is part of; ``raw``: parity of the event's
+        records, uint8 (bytes,), None for events without records.
+        """
+        frames = self.frames
+        match event:
+            case Init() | Handover():
+                row = 2 * self._rows[event.patch]
+                frames[row : row + 2] = 0
+            case Merge():
+                first, second = 2 * self._rows[event.first], 2 * self._rows[event.second]
+                measured = sign(event.basis)
+                self._settle(event.tag, slot + 2)
+                self.parities[event.tag] ^= frames[first + measured] ^ frames[second + measured] ^ raw
+                frames[first + 1 - measured] ^= frames[second + 1 - measured]
+                frames[second + 1 - measured] = 0
+            case Split():
+                frames[2 * self._rows[event.first] + 1 - sign(event.basis)] ^= raw
+            case Measure():
+                self._settle(event.tag, slot + 1)
+                self.parities[event.tag] ^= frames[2 * self._rows[event.patch] + sign(event.basis)] ^ raw
+                if event.bit >= 0:
+                    self.bits[event.bit] = self.parities[event.tag]
+            case Hadamard():
+                row = 2 * self._rows[event.patch]
+                frames[row + X], frames[row + Z] = frames[row + Z] ^ raw, frames[row + X].copy()
+            case Frame():
+                self._apply_frame(event, slot, commit)
+
+    def _apply_frame(self, event: Frame, slot: int, commit: int) -> None:
+        if event.condition is not None:
+            value = holds(event.condition, self.bits)
+        else:
+            value = np.full(self.frames.shape[1:], 255 * event.constant, np.uint8)
+            for tag in event.tags:
+                if self._settled.get(tag, commit + 1) > commit:
+                    raise NotFinal(
+                        f"slot {slot}: a frame reads parity {tag}, which is not final when slots below {commit} are"
+                    )
+                value ^= self.parities[tag]
+        row = 2 * self._rows[event.patch]
+        # An applied X flips the sign of Z, and the other way round.
+        if event.pauli in ("X", "Y"):
+            self.frames[row + Z] ^= value
+        if event.pauli in ("Z", "Y"):
+            self.frames[row + X] ^= value
+
+    def _settle(self, tag: int, commit: int) -> None:
+        if tag in self._settled:
+            raise ValueError(f"parity {tag} is measured twice on one path")
+        self._settled[tag] = commit

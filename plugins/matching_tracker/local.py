@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The local circuit of a window: a small stim circuit that knows nothing of the program outside of its region and rounds.
+
+It begins with a noiseless reference round in the configuration of the slot before the window, then that slot's round *with*
+noise (its late errors are seen by the window's detectors only), then the window's slots.  Logical operators are cut, by
+observables on Pauli operators, at the start, at births (between the reset and its noise), at splits (the partner only) and
+at the end of the commit, so that everything observed is deterministic without noise, whatever gauge the patches are in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from qcos_plugins.matching_tracker.frames import X, Z, sign
+from qcos_plugins.matching_tracker.window import Layer, RegionWindow
+
+from qcosd.qec.calibration import Calibration, NoiseLine, noise_after, noise_before
+from qcosd.qec.fragment import (
+    INIT,
+    Hadamard,
+    Handover,
+    Init,
+    Instruction,
+    Measure,
+    Merge,
+    Part,
+    RecordName,
+    Region,
+    Split,
+)
+from qcosd.qec.geometry import Coord, Rect
+
+REFERENCE = -2  # the slot number of the noiseless round that a window starts from
+
+Name = tuple[int, int, int, int]  # slot in the window, x, y, k
+Lineage = frozenset[Name | int]  # records, and cuts by number
+
+
+class Column(NamedTuple):
+    """What an observable of a local circuit stands for: the sign ("X" or "Z") of patch ``index`` (in the order of
+    `RegionWindow.patches`) at the end of the commit, or the "parity" that event ``index`` of slot ``layer`` (-1: the slot
+    before) measures."""
+
+    kind: str
+    layer: int
+    index: int
+
+
+class LocalDetector(NamedTuple):
+    """Slot in the window (-1: the slot before), kind, and place relative to the region's origin."""
+
+    slot: int
+    kind: int
+    x: int
+    y: int
+
+
+@dataclass(frozen=True)
+class LocalCircuit:
+    """``text``: stim; detector ``i`` is ``detectors[i]``, those of the slot before come first; observable ``i`` is
+    ``columns[i]``."""
+
+    text: str
+    detectors: tuple[LocalDetector, ...]
+    columns: tuple[Column, ...]
+
+
+def local_circuit(window: RegionWindow, commit: int, end: int, distance: int, rates: Calibration) -> LocalCircuit:
+    """``commit``, ``end``: slots from the start of the window; a layer at ``end`` is the ghost.  When nothing follows the
+    commit the path ends there, and nobody asks for frames any more."""
+    builder = _Builder(window, distance, rates)
+    builder.start(window)
+    for t, layer in enumerate(window.layers):
+        if t == commit:
+            builder.observe_frames()
+        builder.slot(t, layer, committed=t < commit, noisy=t < end)
+    return builder.circuit()
+
+
+class _Builder:
+    def __init__(self, window: RegionWindow, distance: int, rates: Calibration) -> None:
+        self._side = 2 * (distance - 1)
+        self._rates = rates
+        self._origin = window.origin
+        self._number = {patch: i for i, patch in enumerate(window.patches)}
+        layers = [window.before, *window.layers] if window.before else window.layers
+        sites = {c for layer in layers for p in layer.parts for _, targets in p.item.instructions for c in targets}
+        self._qubit = {site: i for i, site in enumerate(sorted(sites, key=lambda c: (c[1], c[0])))}
+        self._turns = 0  # how often the assignment of sites to qubits has changed
+        self._lines: list[str] = []
+        self._blocks: dict[tuple[int, bool, int], tuple[list[str], list[tuple[int, int, int]]]] = {}
+        self._records: dict[Name, int] = {}
+        self._detectors: list[LocalDetector] = []
+        self._cuts: list[tuple[int, str]] = []  # line, Pauli targets
+        self._observed: list[tuple[Column, Lineage]] = []
+        self._rect: dict[int, Rect] = {}
+        self._signs: dict[int, list[Lineage | None]] = {}  # patch -> lineage of its X and Z; None: held by the partner
+        self._joint: dict[tuple[int, int], tuple[int, Sequence[Coord]]] = {}  # merged pair -> joint operator, its seam
+
+    # ---- the parts of a local circuit
+
+    def start(self, window: RegionWindow) -> None:
+        if window.before is None:
+            return
+        for part in window.before.parts:
+            self._emit(part.item, REFERENCE, noisy=False)
+        for placed in window.regions:
+            self._enter(placed.item)
+        for part in window.before.parts:
+            self._emit(part.item, -1, noisy=True)
+            for d in part.item.detectors:  # declared to recognise what the window before has decided
+                self._detector(-1, d.kind, d.x, d.y, [(REFERENCE, d.x, d.y, 0), (-1, d.x, d.y, 0)])
+        for index, placed in enumerate(window.before.events):
+            self._observe_parity(-1, index, placed.item)
+
+    def slot(self, t: int, layer: Layer, *, committed: bool, noisy: bool) -> None:
+        births = {e.patches[0]: e.item for e in layer.events if isinstance(e.item, Init | Handover)}
+        waiting = list(enumerate(layer.events))
+        for rank in sorted({p.rank for p in layer.parts} | {e.rank for e in layer.events}):
+            for part in (p for p in layer.parts if p.rank == rank):
+                birth = births.get(part.patches[0]) if rank == INIT and committed else None
+                self._emit(part.item, t, noisy, birth)
+                for d in part.item.detectors:
+                    self._detector(t, d.kind, d.x, d.y, [(t + dt, x, y, k) for dt, x, y, k in d.records])
+            while committed and waiting and waiting[0][1].rank == rank:
+                index, placed = waiting.pop(0)
+                self._carry(t, index, placed.item)
+
+    def observe_frames(self) -> None:
+        for patch in sorted(self._signs, key=self._number.__getitem__):
+            for kind, lineage in enumerate(self._signs[patch]):
+                if lineage is not None:
+                    column = Column("XZ"[kind], 0, self._number[patch])
+                    self._observed.append((column, lineage ^ self._cut_sign(patch, kind)))
+
+    def circuit(self) -> LocalCircuit:
+        for observable, (_, lineage) in enumerate(self._observed):
+            records = []
+            for item in lineage:
+                if isinstance(item, int):
+                    line, paulis = self._cuts[item]
+                    self._lines[line] += f"OBSERVABLE_INCLUDE({observable}) {paulis}\n"
+                else:
+                    records.append(self._records[item])
+            if records:
+                self._lines.append(f"OBSERVABLE_INCLUDE({observable}) {self._lookback(records)}\n")
+        return LocalCircuit("".join(self._lines), tuple(self._detectors), tuple(c for c, _ in self._observed))
+
+    # ---- operations
+
+    def _emit(self, part: Part, t: int, noisy: bool, birth: Init | Handover | None = None) -> None:
+        key = (id(part), noisy, self._turns)
+        if birth is None and key in self._blocks:
+            lines, measured = self._blocks[key]
+        else:
+            lines, measured = [], []
+            for instruction in part.instructions:
+                if instruction.name == "PERM":
+                    self._move(instruction.targets)
+                    continue
+                if noisy:
+                    lines += map(self._noise, noise_before(instruction, self._rates))
+                lines += self._gate(instruction, measured)
+                if birth is not None and instruction.name in ("R", "RX", "HANDOVER_Y"):
+                    # The cut lies between the reset and its noise.
+                    self._lines += lines
+                    lines = []
+                    self._be_born(birth)
+                    birth = None
+                if noisy:
+                    lines += map(self._noise, noise_after(instruction, self._rates))
+            if not any(i.name == "PERM" for i in part.instructions) and part.rank != INIT:
+                self._blocks[key] = (lines, measured)
+        self._lines += lines
+        count = len(self._records)
+        for i, (x, y, k) in enumerate(measured):
+            self._records[t, x, y, k] = count + i
+        assert len(self._records) == count + len(measured), "a site is measured twice in one slot"
+
+    def _gate(self, instruction: Instruction, measured: list[tuple[int, int, int]]) -> list[str]:
+        name, targets = instruction
+        if not targets or name == "I":
+            return []
+        if name == "HANDOVER_Y":
+            return self._handover(targets, measured)
+        if name in ("M", "MX"):
+            measured += [(x, y, 0) for x, y in targets]
+        return [f"{name} {self._qubits(targets)}\n"]
+
+    def _handover(self, targets: Sequence[Coord], measured: list[tuple[int, int, int]]) -> list[str]:
+        """A Clifford stand-in with the stabilisers of the encoded state: its logical value does not matter to matching."""
+        data = [c for c in targets if c[0] % 2 == 0]
+        plaquettes = {p.centre: p for p in Rect(*data[0], *data[-1]).plaquettes()}
+        products = []
+        for centre in targets:
+            if centre[0] % 2:
+                p = plaquettes[centre]
+                products.append("*".join(f"{p.basis}{self._qubit[c]}" for c in p.corners if c is not None))
+                measured.append((*centre, 1))
+        return [f"RX {self._qubits(data)}\n", f"MPP {' '.join(products)}\n"]
+
+    def _noise(self, line: NoiseLine) -> str:
+        channel, p, targets = line
+        return f"{channel}({p!r}) {self._qubits(targets)}\n"
+
+    def _move(self, targets: Sequence[Coord]) -> None:
+        moved = {to: self._qubit[origin] for origin, to in zip(targets[::2], targets[1::2], strict=True)}
+        self._qubit.update(moved)
+        self._turns += 1
+
+    # ---- logical operators
+
+    def _enter(self, region: Region) -> None:
+        """The cuts of a region as the window finds it."""
+        x0, y0, x1, y1 = region.rect
+        side = self._side
+        self._rect[region.patches[0]] = Rect(x0, y0, x0 + side, y0 + side)
+        if len(region.patches) == 2:
+            first, second = region.patches
+            self._rect[second] = Rect(x1 - side, y1 - side, x1, y1)
+            if region.basis == "Z":
+                seam = [(x, y0) for x in range(x0 + side + 2, x1 - side, 2)]
+            else:
+                seam = [(x0, y) for y in range(y0 + side + 2, y1 - side, 2)]
+            joint = 1 - sign(region.basis)
+            self._joint[first, second] = (joint, seam)
+        for patch in region.patches:
+            self._signs[patch] = [self._cut_sign(patch, X), self._cut_sign(patch, Z)]
+        if len(region.patches) == 2:
+            self._signs[second][joint] = None
+
+    def _be_born(self, birth: Init | Handover) -> None:
+        self._rect[birth.patch] = birth.rect
+        self._signs[birth.patch] = [self._cut_sign(birth.patch, X), self._cut_sign(birth.patch, Z)]
+
+    def _carry(self, t: int, index: int, event: object) -> None:
+        match event:
+            case Measure():
+                self._observe_parity(t, index, event)
+                del self._signs[event.patch]
+            case Split():
+                joint, _ = self._joint.pop((event.first, event.second))
+                cut = self._cut(joint, self._operator(event.second, joint))
+                self._signs[event.second][joint] = cut
+                self._signs[event.first][joint] = self._held(event.first, joint) ^ cut ^ _names(t, event.records)
+            case Hadamard():
+                held = self._held(event.patch, Z) ^ _names(t, event.records)
+                self._signs[event.patch] = [held, self._held(event.patch, X)]
+            case Merge():
+                self._observe_parity(t, index, event)
+                joint = 1 - sign(event.basis)
+                self._joint[event.first, event.second] = (joint, event.seam)
+                self._signs[event.first][joint] = self._held(event.first, joint) ^ self._held(event.second, joint)
+                self._signs[event.second][joint] = None
+
+    def _observe_parity(self, t: int, index: int, event: Merge | Measure) -> None:
+        kind = sign(event.basis)
+        if isinstance(event, Merge):
+            lineage = self._held(event.first, kind) ^ self._held(event.second, kind)
+        else:
+            lineage = self._held(event.patch, kind)
+        self._observed.append((Column("parity", t, index), lineage ^ _names(t, event.records)))
+
+    def _held(self, patch: int, kind: int) -> Lineage:
+        lineage = self._signs[patch][kind]
+        assert lineage is not None, f"the joint operator of patch {patch} is held by its partner"
+        return lineage
+
+    def _operator(self, patch: int, kind: int) -> list[Coord]:
+        return self._rect[patch].row() if kind == X else self._rect[patch].column()
+
+    def _cut_sign(self, patch: int, kind: int) -> Lineage:
+        """A cut of the operator whose sign this patch holds: the joint one if it is the first of a merged pair."""
+        sites = self._operator(patch, kind)
+        for (first, second), (joint, seam) in self._joint.items():
+            if first == patch and joint == kind:
+                sites = [*sites, *seam, *self._operator(second, kind)]
+        return self._cut(kind, sites)
+
+    def _cut(self, kind: int, sites: Iterable[Coord]) -> Lineage:
+        self._cuts.append(
+            (len(self._lines), " ".join(f"{'XZ'[kind]}{q}" for q in sorted(self._qubit[c] for c in sites)))
+        )
+        self._lines.append("")  # observables that cross this cut are written here
+        return frozenset([len(self._cuts) - 1])
+
+    # ---- text
+
+    def _detector(self, t: int, kind: int, x: int, y: int, records: Sequence[Name]) -> None:
+        self._detectors.append(LocalDetector(t, kind, x - self._origin[0], y - self._origin[1]))
+        self._lines.append(f"DETECTOR {self._lookback([self._records[name] for name in records])}\n")
+
+    def _lookback(self, records: Iterable[int]) -> str:
+        return " ".join(f"rec[{r - len(self._records)}]" for r in sorted(records))
+
+    def _qubits(self, targets: Iterable[Coord]) -> str:
+        return " ".join(str(self._qubit[c]) for c in targets)
+
+
+def _names(t: int, records: Iterable[RecordName]) -> frozenset[Name]:
+    return frozenset((t + dt, x, y, k) for dt, x, y, k in records)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a batch came to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from qcos_plugins.matching_tracker.packed import Bits
+from qcos_plugins.matching_tracker.plan import Plans
+
+BIT_ORDER = "one character per classical bit, c[0] first, registers in order of declaration, separated by a space"
+
+
+def keys(bits: Bits, registers: tuple[tuple[str, int], ...]) -> Counter[str]:
+    """How often each value of the classical bits, uint8 (bits, shots), occurs."""
+    columns = np.ascontiguousarray(bits.T + ord("0"))
+    text = columns.tobytes().decode("ascii")
+    size = len(bits)
+    counts: Counter[str] = Counter()
+    for whole, times in Counter(text[i * size : (i + 1) * size] for i in range(bits.shape[1])).items():
+        parts, begin = [], 0
+        for _, length in registers:
+            parts.append(whole[begin : begin + length])
+            begin += length
+        counts[" ".join(parts)] += times
+    return counts
+
+
+def latency_label(seconds: float) -> str:
+    """Upper edge, in microseconds, of the bucket that a time falls into: 1, 2, 5, 10, 20, 50, ..."""
+    edge = 1
+    while True:
+        for factor in (1, 2, 5):
+            if seconds * 1e6 <= edge * factor:
+                return str(edge * factor)
+        edge *= 10
+
+
+@dataclass
+class Outcomes:
+    """Results of all shots of a batch, in the batch's order.
+
+    ``bits``, ``undecoded``: uint8 (classical bits, shots), 0 or 1, with the decoder's corrections and without.
+    ``rounds``: int64 (shots,), QEC rounds that each shot went through.  ``detectors``: of the path on which every decision is
+    0; ``detectors_total``: over all shots and the paths they took.  ``paths``: shots of each path that ended.
+    ``latency_us``: windows by time from the arrival of their last slot to the end of their commit, see `latency_label`.
+    ``records``: raw records of each path, uint8 (records of its own fragment, bytes), if they were kept.
+    """
+
+    plans: Plans
+    bits: Bits
+    undecoded: Bits
+    rounds: np.ndarray
+    paths: dict[str, int] = field(default_factory=dict)
+    detection_events: int = 0
+    detectors_total: int = 0
+    windows: int = 0
+    templates_missed: int = 0
+    latency_us: Counter[str] = field(default_factory=Counter)
+    records: dict[str, Bits] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(keys(self.bits, self.plans.program.registers))
+
+    @property
+    def counts_undecoded(self) -> dict[str, int]:
+        return dict(keys(self.undecoded, self.plans.program.registers))
+
+    @property
+    def detectors(self) -> int:
+        return sum(
+            repeats * sum(len(part.detectors) for part in fragment.slots[i].parts)
+            for fragment in self.plans.program.path()
+            for i, repeats in fragment.timeline
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The batch summary that the kernel merges: what is equal in all batches, what adds up, extremes."""
+        plans, shots = self.plans, len(self.rounds)
+        return {
+            "same": {
+                "registers": [list(register) for register in plans.program.registers],
+                "bit_order": BIT_ORDER,
+                "decoder": plans.decoder,
+                "window": {"commit": plans.commit, "buffer": plans.buffer},
+                "detectors": self.detectors,
+                "calibration": plans.calibration.id,
+            },
+            "sum": {
+                "counts": self.counts,
+                "counts_undecoded": self.counts_undecoded,
+                "detection_events": self.detection_events,
+                "detectors_total": self.detectors_total,
+                "shots_accepted": shots,
+                "shots_discarded": 0,
+                "rounds_total": int(self.rounds.sum()),
+                "latency_us": dict(self.latency_us),
+                "windows": self.windows,
+                "templates_missed": self.templates_missed,
+            },
+            "min": {"rounds": int(self.rounds.min(initial=2**62) if shots else 0)},
+            "max": {"rounds": int(self.rounds.max(initial=0))},
+        }
