@@ -50,7 +50,7 @@ def submit(file: str, kind: str, key: str | None, as_json: bool, runtime_dir: st
 @job.command("list")
 @daemon_options
 def list_(as_json: bool, runtime_dir: str | None) -> None:
-    """List the jobs, oldest first."""
+    """List the jobs, newest first."""
     with daemon(runtime_dir) as client:
         rows = [{column: row.get(column) for column in COLUMNS} for row in client.jobs()]
     if as_json:
@@ -85,7 +85,7 @@ def wait(job_id: str, timeout: float | None, as_json: bool, runtime_dir: str | N
     """Wait until a job has ended, then print its result. Ctrl-C stops the waiting, not the job."""
     from qcosd.ctl.progress import Progress
 
-    with daemon(runtime_dir) as client, Progress() as progress:
+    with daemon(runtime_dir) as client, Progress(job_id) as progress:
         document = client.wait(job_id, timeout=timeout, on_change=progress.show)
     return report(document, as_json)
 

@@ -18,7 +18,8 @@ BAR_CELLS = 24
 class Progress:
     """Use as a context manager; `show` redraws, leaving the block erases the line."""
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    def __init__(self, job: str, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        self._job = job
         self._stream = sys.stderr if stream is None else stream
         self._active = not quiet and self._stream.isatty()
         self._drawn = ""
@@ -32,8 +33,8 @@ class Progress:
         self._draw("")
 
     def show(self, job: Mapping[str, Any]) -> None:
-        """Draw where `job` stands: a job document of the kernel, or the state of an event of its topic."""
-        if self._active:
+        """Draw where `job` stands, as the events of its topic tell it. Other jobs (topics are prefixes) are passed over."""
+        if self._active and job.get("job") == self._job:
             self._draw(line_of(job, shutil.get_terminal_size().columns - 1))
 
     def _draw(self, line: str) -> None:

@@ -93,7 +93,7 @@ def _run_on(place: Path, submission: Submission, interrupts: Interrupts) -> dict
         try:
             with interrupts.deferred():  # either no job, or one whose id is known and can be cancelled
                 job = submission.send(client)
-            with Progress() as progress:
+            with Progress(job) as progress:
                 return client.wait(job, on_change=progress.show)
         except Interrupted:
             if job is not None:

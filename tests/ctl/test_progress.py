@@ -40,15 +40,16 @@ def test_a_line_never_wraps() -> None:
 
 def test_nothing_is_written_unless_a_person_looks() -> None:
     for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
-        with Progress(stream, quiet=quiet) as progress:
-            progress.show({"state": "running"})
+        with Progress("7", stream, quiet=quiet) as progress:
+            progress.show({"job": "7", "state": "running"})
         assert stream.getvalue() == ""
 
 
 def test_the_line_is_redrawn_in_place_and_erased() -> None:
     stream = Terminal()
-    with Progress(stream) as progress:
-        progress.show({"state": "queued"})
-        progress.show({"state": "queued"})
-        progress.show({"state": "running"})
+    with Progress("7", stream) as progress:
+        progress.show({"job": "7", "state": "queued"})
+        progress.show({"job": "7", "state": "queued"})
+        progress.show({"job": "70", "state": "failed"})
+        progress.show({"job": "7", "state": "running"})
     assert stream.getvalue() == "\r\x1b[Kqueued  \r\x1b[Krunning \r\x1b[K"

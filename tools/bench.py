@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure qcosd beside what this machine cannot do without: `tools/bench NAME [--json]`.
+
+NAME is a case, or `speed` for all of them:
+  cold    GHZ-4, d = 5, p = 1e-3, 1000 shots, from nothing: `qcosctl run` with its private daemon
+  warm    the same on a running daemon: the first job of its life, and a later one
+  status  `qcosctl status`, start of the interpreter included
+  ready   the daemon: start until it serves, until every plugin is ready, and its resident memory
+  idle    share of one core that an idle daemon takes, its plugins not counted
+A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+QCOSCTL = str(Path(sys.executable).parent / "qcosctl")
+SHOTS, DISTANCE, NOISE = 1000, 5, 1e-3
+GHZ4 = """OPENQASM 2.0;
+include "qelib1.inc";
+qreg q[4];
+creg c[4];
+h q[0];
+cx q[0], q[1];
+cx q[1], q[2];
+cx q[2], q[3];
+measure q -> c;
+"""
+CLIENT_LIBRARIES = "import click, zmq, msgpack"
+DAEMON_LIBRARIES = "import asyncio, click, zmq, msgpack, uvloop"
+PLUGIN_LIBRARIES = "import numpy, stim, pymatching, pytket.qasm, pytket.passes, networkx, zmq, msgpack, asyncio"
+IDLE_SECONDS = 10.0
+BARE_LOOP = f"""
+{DAEMON_LIBRARIES}
+async def main():
+    context = zmq.Context()
+    for _ in range(3):
+        context.socket(zmq.ROUTER).bind_to_random_port("tcp://127.0.0.1")
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+uvloop.run(main())
+"""
+
+Row = dict[str, Any]
+
+
+def row(case: str, value: float, unit: str, floor: float, what: str) -> Row:
+    """One line of the result; `what` says what the floor is."""
+    ratio = round(value / floor, 2) if floor > 0 else None
+    return {
+        "case": case,
+        "value": round(value, 3),
+        "unit": unit,
+        "floor": round(floor, 3),
+        "ratio": ratio,
+        "what": what,
+    }
+
+
+def timed(action: Callable[[], Any], repeats: int = 1) -> float:
+    """Median of the seconds that `action` takes."""
+    durations = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def python(code: str) -> Callable[[], Any]:
+    return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def qcosctl(runtime_dir: Path, *words: str) -> dict[str, Any]:
+    """The JSON document of one command."""
+    command = [QCOSCTL, "--runtime-dir", str(runtime_dir), *words, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr}")
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+@contextmanager
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="qcos-bench-", dir="/tmp") as name:
+        yield Path(name)
+
+
+@contextmanager
+def running_daemon(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """A daemon in `place`/run, and the seconds from its start until it served."""
+    reading, writing = os.pipe()
+    start = time.perf_counter()
+    with (place / "daemon.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "qcosd.shell.main", "--ready-fd", str(writing)]
+            + ["--runtime-dir", str(place / "run"), "--state-dir", str(place / "state")],
+            pass_fds=(writing,),
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+        )
+    os.close(writing)
+    try:
+        with open(reading, "rb") as ready:
+            if not ready.readline():
+                sys.exit("the daemon did not start:\n" + (place / "daemon.log").read_text())
+        yield process, time.perf_counter() - start
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_until_ready(runtime_dir: Path) -> None:
+    """Until every plugin takes work."""
+    from qcosd.sdk.client import BlockingClient
+
+    with BlockingClient(runtime_dir) as client:
+        for event in client.events(["kernel"]):
+            if event.state["state"] == "ready":
+                return
+
+
+def run_ghz(place: Path, seed: int) -> dict[str, Any]:
+    program = place / "ghz4.qasm"
+    program.write_text(GHZ4)
+    size = ["--shots", str(SHOTS), "--distance", str(DISTANCE), "--noise", str(NOISE), "--seed", str(seed)]
+    return qcosctl(place / "run", "run", str(program), *size)
+
+
+def decode_as_much(detectors: int) -> None:
+    """Sample and decode, in this process and in one go, shots of a surface code with as many detectors as the job had."""
+    import pymatching
+    import stim
+
+    per_round = DISTANCE**2 - 1
+    circuit = stim.Circuit.generated(
+        "surface_code:rotated_memory_z",
+        distance=DISTANCE,
+        rounds=max(1, round(detectors / per_round)),
+        after_clifford_depolarization=NOISE,
+        before_round_data_depolarization=NOISE,
+        before_measure_flip_probability=NOISE,
+        after_reset_flip_probability=NOISE,
+    )
+    model = circuit.detector_error_model(decompose_errors=True)
+    matching = pymatching.Matching.from_detector_error_model(model, enable_correlations=True)
+    bits = circuit.compile_detector_sampler(seed=1).sample(SHOTS)[0:SHOTS]
+    matching.decode_batch(bits, enable_correlations=True)
+
+
+def bench_cold() -> list[Row]:
+    with directory() as place:
+        documents: list[dict[str, Any]] = []
+        seconds = timed(lambda: documents.append(run_ghz(place, 1)))
+    floor = timed(python(PLUGIN_LIBRARIES), 3) + timed(lambda: decode_as_much(documents[0]["detectors"]), 3)
+    return [
+        row(
+            "cold", seconds, "s", floor, "import of the plugins' libraries; stim + pymatching, same shots and detectors"
+        )
+    ]
+
+
+def bench_warm() -> list[Row]:
+    documents: list[dict[str, Any]] = []
+    with directory() as place, running_daemon(place):
+        wait_until_ready(place / "run")
+        first = timed(lambda: documents.append(run_ghz(place, 1)))
+        later = timed(lambda: documents.append(run_ghz(place, len(documents) + 1)), 3)
+    floor = timed(python(CLIENT_LIBRARIES), 3) + timed(lambda: decode_as_much(documents[0]["detectors"]), 3)
+    what = "start of a client; stim + pymatching, same shots and detectors"
+    return [row("warm", first, "s", floor, what), row("warm again", later, "s", floor, what)]
+
+
+def bench_status() -> list[Row]:
+    with directory() as place, running_daemon(place):
+        wait_until_ready(place / "run")
+        seconds = timed(lambda: qcosctl(place / "run", "status"), 21)
+    floor = timed(python(CLIENT_LIBRARIES), 21)
+    return [row("status", 1e3 * seconds, "ms", 1e3 * floor, "start of Python with click, zmq and msgpack")]
+
+
+def bench_ready() -> list[Row]:
+    serves, complete, resident = [], [], []
+    for _ in range(3):
+        start = time.perf_counter()
+        with directory() as place, running_daemon(place) as (process, seconds):
+            serves.append(seconds)
+            wait_until_ready(place / "run")
+            complete.append(time.perf_counter() - start)
+            resident.append(resident_mb(process.pid))
+    libraries = timed(python(DAEMON_LIBRARIES), 5)
+    plugins = timed(python(PLUGIN_LIBRARIES), 3)
+    with bare_loop() as bare:
+        floor_mb = resident_mb(bare)
+    return [
+        row("ready serves", statistics.median(serves), "s", libraries, "start of Python with the daemon's libraries"),
+        row("ready plugins", statistics.median(complete), "s", plugins, "start of Python with all plugins' libraries"),
+        row("ready resident", statistics.median(resident), "MB", floor_mb, "an empty uvloop with three ROUTERs"),
+    ]
+
+
+def bench_idle() -> list[Row]:
+    with directory() as place, running_daemon(place) as (process, _), bare_loop() as bare:
+        wait_until_ready(place / "run")
+        before = [cpu_seconds(pid) for pid in (process.pid, bare)]
+        start = time.perf_counter()
+        time.sleep(IDLE_SECONDS)
+        elapsed = time.perf_counter() - start
+        used = [cpu_seconds(pid) - earlier for pid, earlier in zip((process.pid, bare), before, strict=True)]
+    return [
+        row(
+            "idle",
+            100 * used[0] / elapsed,
+            "% of a core",
+            100 * used[1] / elapsed,
+            "an empty uvloop with three ROUTERs",
+        )
+    ]
+
+
+@contextmanager
+def bare_loop() -> Iterator[int]:
+    """The pid of a process that only has what any such daemon must have."""
+    process = subprocess.Popen([sys.executable, "-c", BARE_LOOP], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def resident_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Time on a core, of all threads, from the scheduler's own count in nanoseconds."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+CASES: dict[str, Callable[[], list[Row]]] = {
+    "cold": bench_cold,
+    "warm": bench_warm,
+    "status": bench_status,
+    "ready": bench_ready,
+    "idle": bench_idle,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=[*CASES, "speed"], metavar="NAME")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    arguments = parser.parse_args()
+    names = list(CASES) if arguments.name == "speed" else [arguments.name]
+    rows = [line for name in names for line in CASES[name]()]
+    if arguments.json:
+        print(json.dumps({"name": arguments.name, "rows": rows}, indent=2))
+        return
+    print(f"{'case':<16}{'value':>10}  {'unit':<12}{'floor':>10}{'ratio':>8}  floor is")
+    for line in rows:
+        ratio = "-" if line["ratio"] is None else f"{line['ratio']:.2f}"
+        print(
+            f"{line['case']:<16}{line['value']:>10.3f}  {line['unit']:<12}{line['floor']:>10.3f}{ratio:>8}  {line['what']}"
+        )
+
+
+if __name__ == "__main__":
+    main()
