@@ -67,7 +67,6 @@ class Builder:
         self.slot = 0  # number of the open slot
         self.cells: dict[int, Cell] = dict(entry or {})  # of live patches
         self.extent: Cell = (0, 0)  # columns and rows of cells used so far
-        self.busiest = 0  # most patches alive in one slot
         self._tags = count() if tags is None else tags
         self._merged: dict[tuple[int, int], str] = {}
         self._stabilisers = Stabilisers()
@@ -108,8 +107,9 @@ class Builder:
         self._add((patch,), INIT, rect, [Instruction("HANDOVER_Y", sites)])
         self._events.append(Handover(patch, rect, state))
 
-    def join(self, one: int, two: int) -> int:
-        """Begins a parity measurement: ZZ of patches in one row, XX of patches in one column.  Returns its tag."""
+    def join(self, one: int, two: int, tag: int | None = None) -> int:
+        """Begins a parity measurement: ZZ of patches in one row, XX of patches in one column.  Returns its tag, a new
+        one if none is given."""
         first, second = sorted((one, two), key=self.cells.__getitem__)
         (x1, y1), (x2, y2) = self.cells[first], self.cells[second]
         if (x1 == x2) == (y1 == y2):
@@ -128,7 +128,7 @@ class Builder:
         records = tuple(
             (0, *p.centre, 0) for p in whole.plaquettes() if p.basis == basis and a[axis] < p.centre[axis] < b[axis]
         )
-        tag = next(self._tags)
+        tag = next(self._tags) if tag is None else tag
         self._events.append(Merge(first, second, basis, tag, records, self._line(seam, a, basis)))
         return tag
 
@@ -152,14 +152,14 @@ class Builder:
         self.split(one, two)
         return tag
 
-    def measure(self, patch: int, basis: str = "Z", bit: int = -1) -> int:
-        """Destructive read-out of a patch.  Returns its tag."""
+    def measure(self, patch: int, basis: str = "Z", bit: int = -1, tag: int | None = None) -> int:
+        """Destructive read-out of a patch.  Returns its tag, a new one if none is given."""
         rect = self.rect(patch)
         self._require_lone(patch)
         self._touch((patch,), MEASURE)
         self._read((patch,), MEASURE, rect, rect.data(), basis)
         del self.cells[patch]
-        tag = next(self._tags)
+        tag = next(self._tags) if tag is None else tag
         sites = rect.column() if basis == "Z" else rect.row()
         self._events.append(Measure(patch, basis, tag, tuple((0, *site, 0) for site in sites), bit))
         return tag
@@ -233,6 +233,8 @@ class Builder:
 
     def until(self, slot: int) -> None:
         """Waits until ``slot`` is the open one."""
+        if slot < self.slot:
+            raise ValueError(f"slot {slot} is closed, {self.slot} is open")
         self.idle(slot - self.slot)
 
     # ---- results
@@ -266,7 +268,6 @@ class Builder:
 
     def _occupy(self, cell: Cell) -> None:
         self.extent = (max(self.extent[0], cell[0] + 1), max(self.extent[1], cell[1] + 1))
-        self.busiest = max(self.busiest, len(self.cells))
 
     def _regions(self) -> list[Region]:
         merged = {patch for pair in self._merged for patch in pair}
