@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from qcos_plugins.matching_tracker.frames import X, Z, sign
-from qcos_plugins.matching_tracker.window import Layer, RegionWindow
+from qcos_plugins.matching_tracker.window import Layer, Life, RegionWindow, Resident
 
 from qcosd.qec.calibration import Calibration, NoiseLine, noise_after, noise_before
 from qcosd.qec.fragment import (
@@ -40,7 +40,7 @@ Lineage = frozenset[Name | int]  # records, and cuts by number
 
 class Column(NamedTuple):
     """What an observable of a local circuit stands for: the sign ("X" or "Z") of patch ``index`` (in the order of
-    `RegionWindow.patches`) at the end of the commit, or the "parity" that event ``index`` of slot ``layer`` (-1: the slot
+    `RegionWindow.lives`) at the end of the commit, or the "parity" that event ``index`` of slot ``layer`` (-1: the slot
     before) measures."""
 
     kind: str
@@ -84,9 +84,11 @@ class _Builder:
         self._side = 2 * (distance - 1)
         self._rates = rates
         self._origin = window.origin
-        self._number = {patch: i for i, patch in enumerate(window.patches)}
+        self._numbers = {life: i for i, life in enumerate(window.lives)}
         layers = [window.before, *window.layers] if window.before else window.layers
-        sites = {c for layer in layers for p in layer.parts for _, targets in p.item.instructions for c in targets}
+        sites = {
+            c for layer in layers for p in layer.parts for _, targets in p.placed.item.instructions for c in targets
+        }
         self._qubit = {site: i for i, site in enumerate(sorted(sites, key=lambda c: (c[1], c[0])))}
         self._turns = 0  # how often the assignment of sites to qubits has changed
         self._lines: list[str] = []
@@ -95,6 +97,7 @@ class _Builder:
         self._detectors: list[LocalDetector] = []
         self._cuts: list[tuple[int, str]] = []  # line, Pauli targets
         self._observed: list[tuple[Column, Lineage]] = []
+        self._number: dict[int, int] = {}  # of the present life of a patch
         self._rect: dict[int, Rect] = {}
         self._signs: dict[int, list[Lineage | None]] = {}  # patch -> lineage of its X and Z; None: held by the partner
         self._joint: dict[tuple[int, int], tuple[int, Sequence[Coord]]] = {}  # merged pair -> joint operator, its seam
@@ -104,29 +107,30 @@ class _Builder:
     def start(self, window: RegionWindow) -> None:
         if window.before is None:
             return
-        for part in window.before.parts:
-            self._emit(part.item, REFERENCE, noisy=False)
-        for placed in window.regions:
-            self._enter(placed.item)
-        for part in window.before.parts:
-            self._emit(part.item, -1, noisy=True)
-            for d in part.item.detectors:  # declared to recognise what the window before has decided
+        parts = [part.placed.item for part in window.before.parts]
+        for part in parts:
+            self._emit(part, REFERENCE, noisy=False)
+        for region in window.regions:
+            self._enter(region.placed.item, region.lives)
+        for part in parts:
+            self._emit(part, -1, noisy=True)
+            for d in part.detectors:  # declared to recognise what the window before has decided
                 self._detector(-1, d.kind, d.x, d.y, [(REFERENCE, d.x, d.y, 0), (-1, d.x, d.y, 0)])
-        for index, placed in enumerate(window.before.events):
-            self._observe_parity(-1, index, placed.item)
+        for index, event in enumerate(window.before.events):
+            self._observe_parity(-1, index, event.placed.item)
 
     def slot(self, t: int, layer: Layer, *, committed: bool, noisy: bool) -> None:
-        births = {e.patches[0]: e.item for e in layer.events if isinstance(e.item, Init | Handover)}
+        births = {e.lives[0]: e for e in layer.events if isinstance(e.placed.item, Init | Handover)}
         waiting = list(enumerate(layer.events))
-        for rank in sorted({p.rank for p in layer.parts} | {e.rank for e in layer.events}):
-            for part in (p for p in layer.parts if p.rank == rank):
-                birth = births.get(part.patches[0]) if rank == INIT and committed else None
-                self._emit(part.item, t, noisy, birth)
-                for d in part.item.detectors:
+        for rank in sorted({r.placed.rank for r in (*layer.parts, *layer.events)}):
+            for part in (p for p in layer.parts if p.placed.rank == rank):
+                birth = births.get(part.lives[0]) if rank == INIT and committed else None
+                self._emit(part.placed.item, t, noisy, birth)
+                for d in part.placed.item.detectors:
                     self._detector(t, d.kind, d.x, d.y, [(t + dt, x, y, k) for dt, x, y, k in d.records])
-            while committed and waiting and waiting[0][1].rank == rank:
-                index, placed = waiting.pop(0)
-                self._carry(t, index, placed.item)
+            while committed and waiting and waiting[0][1].placed.rank == rank:
+                index, event = waiting.pop(0)
+                self._carry(t, index, event.placed.item)
 
     def observe_frames(self) -> None:
         for patch in sorted(self._signs, key=self._number.__getitem__):
@@ -150,7 +154,7 @@ class _Builder:
 
     # ---- operations
 
-    def _emit(self, part: Part, t: int, noisy: bool, birth: Init | Handover | None = None) -> None:
+    def _emit(self, part: Part, t: int, noisy: bool, birth: Resident | None = None) -> None:
         key = (id(part), noisy, self._turns)
         if birth is None and key in self._blocks:
             lines, measured = self._blocks[key]
@@ -212,8 +216,9 @@ class _Builder:
 
     # ---- logical operators
 
-    def _enter(self, region: Region) -> None:
+    def _enter(self, region: Region, lives: tuple[Life, ...]) -> None:
         """The cuts of a region as the window finds it."""
+        self._number.update((life.patch, self._numbers[life]) for life in lives)
         x0, y0, x1, y1 = region.rect
         side = self._side
         self._rect[region.patches[0]] = Rect(x0, y0, x0 + side, y0 + side)
@@ -231,9 +236,11 @@ class _Builder:
         if len(region.patches) == 2:
             self._signs[second][joint] = None
 
-    def _be_born(self, birth: Init | Handover) -> None:
-        self._rect[birth.patch] = birth.rect
-        self._signs[birth.patch] = [self._cut_sign(birth.patch, X), self._cut_sign(birth.patch, Z)]
+    def _be_born(self, birth: Resident) -> None:
+        patch, rect = birth.placed.item.patch, birth.placed.item.rect
+        self._number[patch] = self._numbers[birth.lives[0]]
+        self._rect[patch] = rect
+        self._signs[patch] = [self._cut_sign(patch, X), self._cut_sign(patch, Z)]
 
     def _carry(self, t: int, index: int, event: object) -> None:
         match event:

@@ -140,10 +140,10 @@ class Plans:
             if column.kind == "parity":
                 layer = region.before if column.layer < 0 else region.layers[column.layer]
                 parities.append(i)
-                tags.append(layer.events[column.index].item.tag)
+                tags.append(layer.events[column.index].placed.item.tag)
             else:
                 frame_columns.append(i)
-                frames.append(2 * self.frame_rows[region.patches[column.index]] + "XZ".index(column.kind))
+                frames.append(2 * self.frame_rows[region.lives[column.index].patch] + "XZ".index(column.kind))
         return Instance(
             template,
             _rows(row_of[d.slot, d.kind, d.x + left, d.y + top] for d in template.detectors),

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from qcos_plugins.matching_tracker.content import Placed, SlotContent
 
-from qcosd.qec.fragment import ROUND, Merge
+from qcosd.qec.fragment import INIT, ROUND, Merge
 from qcosd.qec.geometry import Coord
 
 
@@ -41,89 +42,123 @@ def next_window(start: int, step: int, buffer: int, total: int | None) -> Window
     return Window(start, start + step, start + step + buffer, ghost=buffer == 0)
 
 
+class Life(NamedTuple):
+    """One life of a patch: a name is used again after a read-out, and lives of one name need have nothing in common."""
+
+    patch: int
+    births: int
+
+
+class Resident(NamedTuple):
+    """A part, event or region and the lives that it concerns."""
+
+    placed: Placed
+    lives: tuple[Life, ...]
+
+
 class Layer(NamedTuple):
     """What one slot does in a region.  Parts in order of execution, physical events by rank, both otherwise by place."""
 
-    parts: tuple[Placed, ...]
-    events: tuple[Placed, ...]
+    parts: tuple[Resident, ...]
+    events: tuple[Resident, ...]
 
 
 class RegionWindow(NamedTuple):
     """A window of one region: patches joined by any merge while it lasts.
 
     ``before``: the rounds, and merges that began, in the slot before the window (None at the start of a path), and
-    ``regions`` its configuration.  ``layers``: the slots of the window, and its ghost.  ``patches``: in order of
-    appearance, the order in which a template numbers them.  ``origin``: upper left corner, a multiple of the cell pitch.
-    ``key``: equal for two regions that are translations of each other.
+    ``regions`` its configuration.  ``layers``: the slots of the window, and its ghost.  ``lives``: in order of appearance,
+    the order in which a template numbers them.  ``origin``: upper left corner, a multiple of the cell pitch.  ``key``: equal
+    for two regions that are translations of each other.
     """
 
     before: Layer | None
-    regions: tuple[Placed, ...]
+    regions: tuple[Resident, ...]
     layers: tuple[Layer, ...]
-    patches: tuple[int, ...]
+    lives: tuple[Life, ...]
     origin: Coord
     key: tuple[object, ...]
+
+
+def region_windows(before: SlotContent | None, contents: Sequence[SlotContent]) -> list[RegionWindow]:
+    """The regions of a window whose slots (and ghost) are ``contents``."""
+    previous, regions, layers = _residents(before, contents)
+    root = _components(previous, layers)
+    found = []
+    for own in sorted(set(root.values())):
+
+        def mine(residents: Sequence[Resident], own: Life = own) -> tuple[Resident, ...]:
+            return tuple(r for r in residents if root.get(r.lives[0]) == own)
+
+        found.append(
+            _region_window(
+                previous and Layer(mine(previous.parts), mine(previous.events)),
+                mine(regions),
+                tuple(Layer(mine(layer.parts), mine(layer.events)) for layer in layers),
+            )
+        )
+    return found
 
 
 def _order(placed: Placed) -> tuple[int, int, int]:
     return placed.rank, placed.anchor[1], placed.anchor[0]
 
 
-def _layer(content: SlotContent, own: frozenset[int]) -> Layer:
-    return Layer(
-        tuple(sorted((p for p in content.parts if p.patches[0] in own), key=_order)),
-        tuple(sorted((e for e in content.events if e.patches[0] in own), key=_order)),
-    )
+def _residents(
+    before: SlotContent | None, contents: Sequence[SlotContent]
+) -> tuple[Layer | None, tuple[Resident, ...], list[Layer]]:
+    """Everything in the window with its lives, in canonical order: the slot before, its regions, the window's slots."""
+    births: Counter[int] = Counter()
 
+    def settle(items: Sequence[Placed], born: frozenset[int]) -> tuple[Resident, ...]:
+        # A patch may be read out and born again in one slot: earlier ranks concern the old life.
+        return tuple(
+            Resident(p, tuple(Life(n, births[n] + (n in born and p.rank >= INIT)) for n in p.patches))
+            for p in sorted(items, key=_order)
+        )
 
-def components(before: SlotContent | None, contents: Sequence[SlotContent]) -> list[frozenset[int]]:
-    """Patches that some part joins in the round of the slot before or in the slots of a window."""
-    parent: dict[int, int] = {}
-
-    def root(patch: int) -> int:
-        parent.setdefault(patch, patch)
-        while parent[patch] != patch:
-            patch = parent[patch]
-        return patch
-
-    parts = [p for p in before.parts if p.rank == ROUND] if before else []
-    for content in contents:
-        parts += content.parts
-    for part in parts:
-        for patch in part.patches:
-            parent[root(patch)] = root(part.patches[0])
-    members: dict[int, set[int]] = {}
-    for patch in parent:
-        members.setdefault(root(patch), set()).add(patch)
-    return [frozenset(m) for m in members.values()]
-
-
-def region_windows(before: SlotContent | None, contents: Sequence[SlotContent]) -> Iterator[RegionWindow]:
-    """The regions of a window whose slots (and ghost) are ``contents``."""
-    for own in components(before, contents):
-        yield _region_window(before, contents, own)
-
-
-def _region_window(before: SlotContent | None, contents: Sequence[SlotContent], own: frozenset[int]) -> RegionWindow:
-    layers = tuple(_layer(content, own) for content in contents)
     previous, regions = None, ()
     if before is not None:
-        parts, events = _layer(before, own)
         # What the slot before did ahead of its round lies in the past; only a parity measured by its round does not.
         previous = Layer(
-            tuple(p for p in parts if p.rank == ROUND), tuple(e for e in events if isinstance(e.item, Merge))
+            settle([p for p in before.parts if p.rank == ROUND], frozenset()),
+            settle([e for e in before.events if isinstance(e.item, Merge)], frozenset()),
         )
-        regions = tuple(sorted((r for r in before.regions if r.patches[0] in own), key=_order))
-    every = (*((previous,) if previous else ()), *layers)
-    patches = tuple(dict.fromkeys(patch for layer in every for part in layer.parts for patch in part.patches))
-    anchors = [part.anchor for layer in every for part in layer.parts]
-    origin = (min(a[0] for a in anchors), min(a[1] for a in anchors))
-    number = {patch: i for i, patch in enumerate(patches)}
+        regions = settle(before.regions, frozenset())
+    layers = []
+    for content in contents:
+        born = frozenset(n for p in content.parts if p.rank == INIT for n in p.patches)
+        layers.append(Layer(settle(content.parts, born), settle(content.events, born)))
+        births.update(born)
+    return previous, regions, layers
 
-    def key(items: Sequence[Placed]) -> tuple[object, ...]:
-        return tuple(
-            (p.digest, p.anchor[0] - origin[0], p.anchor[1] - origin[1], *(number[n] for n in p.patches)) for p in items
-        )
+
+def _components(previous: Layer | None, layers: Sequence[Layer]) -> dict[Life, Life]:
+    """Each life's representative among those that some part joins."""
+    parent: dict[Life, Life] = {}
+
+    def root(life: Life) -> Life:
+        parent.setdefault(life, life)
+        while parent[life] != life:
+            life = parent[life]
+        return life
+
+    for layer in (*((previous,) if previous else ()), *layers):
+        for part in layer.parts:
+            for life in part.lives:
+                parent[root(life)] = root(part.lives[0])
+    return {life: root(life) for life in parent}
+
+
+def _region_window(previous: Layer | None, regions: tuple[Resident, ...], layers: tuple[Layer, ...]) -> RegionWindow:
+    every = (*((previous,) if previous else ()), *layers)
+    lives = tuple(dict.fromkeys(life for layer in every for part in layer.parts for life in part.lives))
+    anchors = [part.placed.anchor for layer in every for part in layer.parts]
+    left, top = min(a[0] for a in anchors), min(a[1] for a in anchors)
+    number = {life: i for i, life in enumerate(lives)}
+
+    def key(items: Sequence[Resident]) -> tuple[object, ...]:
+        return tuple((p.digest, p.anchor[0] - left, p.anchor[1] - top, *map(number.__getitem__, at)) for p, at in items)
 
     content = tuple((key(layer.parts), key(layer.events)) for layer in every)
-    return RegionWindow(previous, regions, layers, patches, origin, (before is not None, key(regions), content))
+    return RegionWindow(previous, regions, layers, lives, (left, top), (previous is not None, key(regions), content))
