@@ -118,8 +118,6 @@ class Compiler:
         self._sequences: list[list[int]] = []  # per fragment: numbers of its slots, repeats written out
         self._blocks: dict[tuple[int, ...], BlockPlan] = {}
         for fragment in program.fragments:
-            if fragment.length == 0:
-                raise ValueError(f"fragment {fragment.index} has no slots")
             numbers = [self._slots.setdefault(slot, len(self._slots)) for slot in fragment.slots]
             self._sequences.append([numbers[i] for i, repeats in fragment.timeline for _ in range(repeats)])
         self._content = list(self._slots)
@@ -130,8 +128,9 @@ class Compiler:
         self.names = {site: str(qubit) for site, qubit in self.sites.items()}
 
     def blocks(self, fragment: Fragment) -> range:
-        """First slots of the blocks of a fragment: up to d slots each."""
-        return range(0, fragment.length, self.program.distance)
+        """First slots of the blocks of a fragment: up to d slots each.  A path ends with a block, be it an empty one."""
+        length = fragment.length if fragment.decision else max(fragment.length, 1)
+        return range(0, length, self.program.distance)
 
     def block(self, fragment: Fragment, start: int, faults: Iterable[tuple[int, Place]] = ()) -> BlockPlan:
         """The block of a fragment that begins at slot ``start``; ``faults``: (slot of the block, place) to stop at."""
