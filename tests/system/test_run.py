@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcosctl run` with a private daemon: it says so, it works, and it leaves nothing, however it ends."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from system_world import GREET, NEVER, PATIENCE, DaemonWorld, World, await_condition, finish, read_until
+
+
+def await_private_daemon(world: World) -> int:
+    """Until the private daemon has taken the job and the plugin runs; the daemon's pid."""
+
+    def daemons() -> list[int]:
+        return [pid for pid, command in world.processes().items() if "qcosd.shell.main" in command]
+
+    def job_is_held() -> bool:
+        run = next(world.temporary.glob("qcosd-*/run"), None)
+        if run is None or not (run / "clients.sock").exists():
+            return False
+        listed = world.ctl("--runtime-dir", run, "job", "list", "--json")
+        return listed.code == 0 and any(row["state"] == "held" for row in listed.document)
+
+    await_condition(job_is_held, "a held job in the private daemon")
+    (pid,) = daemons()
+    return pid
+
+
+def test_a_private_daemon_runs_the_job_and_vanishes(world: World, greeting: Path) -> None:
+    done = world.ctl("run", greeting, *GREET, "--json")
+    assert done.code == 0, done.err
+    assert done.document["state"] == "done"
+    assert len(done.document["artifacts"]["greeted"]) == 64
+    assert done.err == "qcosctl: no daemon is running; starting a private one for this job\n"
+    world.assert_empty()
+
+
+def test_a_running_daemon_is_used(daemon: DaemonWorld, greeting: Path) -> None:
+    done = daemon.ctl("run", greeting, *GREET, "--json")
+    assert done.code == 0, done.err
+    assert done.err == ""
+    assert [row["job"] for row in daemon.ctl("job", "list", "--json").document] == [done.document["job"]]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_cancels_and_leaves_nothing(world: World, greeting: Path, signum: signal.Signals, code: int) -> None:
+    process = world.popen("run", greeting, *NEVER)
+    await_private_daemon(world)
+    process.send_signal(signum)
+    done = finish(process)
+    assert done.code == code
+    assert done.out == ""
+    assert "cancelling job" in done.err
+    assert "Traceback" not in done.err
+    world.assert_empty()
+
+
+def test_ctrl_c_while_the_private_daemon_starts(world: World, greeting: Path) -> None:
+    process = world.popen("run", greeting, *NEVER)
+    read_until(process, lambda line: "starting a private one" in line, stream="stderr")
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert done.code == 130
+    assert "Traceback" not in done.err
+    world.assert_empty()
+
+
+def test_ctrl_c_twice_leaves_at_once_even_from_a_frozen_daemon(world: World, greeting: Path) -> None:
+    process = world.popen("run", greeting, *NEVER)
+    frozen = await_private_daemon(world)
+    everyone = world.processes()
+    os.kill(frozen, signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    read_until(process, lambda line: "cancelling job" in line, stream="stderr")
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 130
+    world.await_death(everyone)
+    world.assert_empty()
+
+
+def test_ctrl_c_on_a_shared_daemon_cancels_only_this_job(daemon: DaemonWorld, greeting: Path) -> None:
+    other = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
+    process = daemon.popen("run", greeting, *NEVER)
+
+    def states() -> dict[str, str]:
+        return {row["job"]: row["state"] for row in daemon.ctl("job", "list", "--json").document}
+
+    await_condition(lambda: sorted(states().values()) == ["held", "held"], "two held jobs")
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 130
+    after = states()
+    assert after.pop(other) == "held"
+    assert list(after.values()) == ["cancelled"]
+
+
+def test_a_killed_command_takes_its_daemon_along(world: World, greeting: Path) -> None:
+    process = world.popen("run", greeting, *NEVER)
+    await_private_daemon(world)
+    everyone = world.processes()
+    process.kill()
+    finish(process)
+    world.await_death(everyone)
+    world.assert_empty()
+
+
+def test_a_killed_private_daemon_ends_the_command(world: World, greeting: Path) -> None:
+    process = world.popen("run", greeting, *NEVER, "--json")
+    pid = await_private_daemon(world)
+    everyone = world.processes()
+    os.kill(pid, signal.SIGKILL)
+    done = finish(process)
+    assert done.code == 3
+    assert "SIGKILL" in done.document["error"]["message"]
+    world.await_death({pid: command for pid, command in everyone.items() if pid != process.pid})
+    world.assert_empty()
+
+
+def test_a_deadline_is_exit_4(world: World, greeting: Path) -> None:
+    done = world.ctl("run", greeting, *NEVER, "--deadline", 0.2, "--json")
+    assert done.code == 4, done
+    assert done.document["state"] == "failed"
+    assert done.document["error"]["name"] == "deadline"
+
+
+def test_a_silent_daemon_is_never_replaced(daemon: DaemonWorld, greeting: Path) -> None:
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        for words in (("status",), ("run", greeting, *GREET)):
+            done = daemon.ctl(*words)
+            assert done.code == 3
+            assert f"pid {daemon.pid}, stopped" in done.err
+            assert "private" not in done.err
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    assert daemon.ctl("run", greeting, *GREET).code == 0
+
+
+def test_a_person_sees_progress_and_a_pipe_does_not(world: World, greeting: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = world.popen("run", greeting, *NEVER, stderr=theirs, stdout=subprocess.PIPE)
+    os.close(theirs)
+    seen = b""
+    while b"held" not in seen:
+        seen += os.read(ours, 4096)
+    process.send_signal(signal.SIGINT)
+    process.wait(PATIENCE)
+    assert process.stdout is not None
+    assert process.stdout.read() == ""
+    process.stdout.close()
+    os.close(ours)
+    assert b"\r\x1b[K" in seen
