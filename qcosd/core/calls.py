@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each message type does: the typed dispatch table. A handler returns the reply, or None where the slot is parked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qcosd.core.events import Channel
+from qcosd.core.jobs import ENDED, Job, JobState
+from qcosd.core.lifecycle import State, Trigger
+from qcosd.core.peers import Peer
+from qcosd.core.requests import Refused, Reply, Slot
+from qcosd.core.supervisor import Component
+from qcosd.protocol import Message, Side, Type
+
+if TYPE_CHECKING:
+    from qcosd.core.kernel import Kernel
+
+LISTED = 100  # jobs of a listing that names no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A message in the hands of its handler."""
+
+    peer: Peer
+    message: Message
+    slot: Slot | None  # of a request
+    now: float
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Body of the message; its known fields have been checked."""
+        return self.message.body
+
+    @property
+    def open_slot(self) -> Slot:
+        """Slot of a request."""
+        if self.slot is None:
+            raise RuntimeError(f"{self.message.type.name} is no request")
+        return self.slot
+
+    @property
+    def lease(self) -> tuple[int, int, int]:
+        """What names a lease: number, epoch, and the incarnation that speaks."""
+        return self.body["lease"], self.body["epoch"], self.peer.incarnation
+
+
+def _nothing(kernel: Kernel, call: Call) -> None:
+    """It was heard; that is all."""
+
+
+def _ping(kernel: Kernel, call: Call) -> Reply:
+    return Reply(Type.PONG)
+
+
+def _goodbye(kernel: Kernel, call: Call) -> None:
+    kernel.goodbye(call.peer, call.body.get("reason", "left"), call.now)
+
+
+def _ready(kernel: Kernel, call: Call) -> None:
+    component = kernel.supervisor.of_incarnation(call.peer.incarnation)
+    if component is not None:
+        kernel.supervisor.fire(component, Trigger.READY, call.now)
+
+
+def _blob_put(kernel: Kernel, call: Call) -> None:
+    kernel.blobs.put(call.open_slot, call.body["sha"], call.body["size"], call.message.payload[0], call.now)
+
+
+def _blob_chunk(kernel: Kernel, call: Call) -> None:
+    kernel.blobs.chunk(call.open_slot, call.body["ticket"], call.body["offset"], call.message.payload[0])
+
+
+def _blob_get(kernel: Kernel, call: Call) -> None:
+    sha = call.body["sha"]
+    if call.peer.side is Side.PLUGIN and sha not in kernel.scheduler.leases.inputs(call.peer.incarnation):
+        raise Refused("not_allowed", f"artifact {sha} is no input of a lease in hand")
+    kernel.blobs.get(call.open_slot, sha, call.body["offset"])
+
+
+def _progress(kernel: Kernel, call: Call) -> None:
+    kernel.scheduler.progress(*call.lease, call.body["fraction"], call.body["text"])
+
+
+def _done(kernel: Kernel, call: Call) -> Reply:
+    body = call.body
+    after = kernel.scheduler.done(*call.lease, body["outputs"], body.get("facts", {}), body.get("summary"), call.now)
+    return Reply(Type.ACK, after=after)
+
+
+def _failed(kernel: Kernel, call: Call) -> Reply:
+    kernel.scheduler.failed(*call.lease, call.body["error"], call.now)
+    return Reply(Type.ACK, after=kernel.outbox.position)
+
+
+def _revoked(kernel: Kernel, call: Call) -> None:
+    kernel.scheduler.revoked(*call.lease)
+
+
+def _job_submit(kernel: Kernel, call: Call) -> Reply:
+    _refuse_when_stopping(kernel)
+    if kernel.draining:
+        raise Refused("shutting_down", "the kernel is draining and takes no new jobs")
+    inputs = call.body["inputs"]
+    for kind, sha in inputs.items():
+        if not kernel.blobs.has(sha):
+            raise Refused("no_such_artifact", f"the input `{kind}` was not stored before: {sha}")
+    job, after = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now)
+    kernel.scheduler.replan(job, call.now)
+    return Reply(Type.JOB_ACCEPTED, {"job": job.id}, after=after)
+
+
+def _job_list(kernel: Kernel, call: Call) -> Reply:
+    return Reply(Type.JOB_LISTING, {"jobs": kernel.jobs.newest(call.body.get("limit", LISTED))})
+
+
+def _document(kernel: Kernel, job: Job, now: float) -> Reply:
+    return Reply(Type.JOB_DOCUMENT, {"document": kernel.jobs.document(job, now)}, after=kernel.outbox.position)
+
+
+def _job_show(kernel: Kernel, call: Call) -> Reply:
+    return _document(kernel, kernel.jobs.get(call.body["job"]), call.now)
+
+
+def _job_wait(kernel: Kernel, call: Call) -> Reply | None:
+    job = kernel.jobs.get(call.body["job"])
+    if job.state in ENDED:
+        return _document(kernel, job, call.now)
+    _refuse_when_stopping(kernel)
+    kernel.requests.park(call.open_slot, job.topic)
+    return None
+
+
+def _job_result(kernel: Kernel, call: Call) -> Reply:
+    job = kernel.jobs.get(call.body["job"])
+    if job.state not in ENDED:
+        raise Refused("not_finished", f"job {job.id} is {job.state}")
+    return _document(kernel, job, call.now)
+
+
+def _job_cancel(kernel: Kernel, call: Call) -> Reply:
+    job = kernel.jobs.get(call.body["job"])
+    if job.state not in ENDED:
+        kernel.scheduler.end(job, JobState.CANCELLED, call.now, "cancelled")
+    return _document(kernel, job, call.now)
+
+
+def _plugin_list(kernel: Kernel, call: Call) -> Reply:
+    components = kernel.supervisor.components.values()
+    return Reply(Type.PLUGIN_LISTING, {"plugins": [component.describe(call.now) for component in components]})
+
+
+def _plugin_start(kernel: Kernel, call: Call) -> Reply | None:
+    return _command(kernel, call, Trigger.START, "up")
+
+
+def _plugin_stop(kernel: Kernel, call: Call) -> Reply | None:
+    return _command(kernel, call, Trigger.STOP, "down")
+
+
+def _plugin_restart(kernel: Kernel, call: Call) -> Reply | None:
+    return _command(kernel, call, Trigger.RESTART, "up")
+
+
+def _plugin_kill(kernel: Kernel, call: Call) -> Reply:
+    kernel.supervisor.fire(_component(kernel, call), Trigger.KILL, call.now)
+    return Reply(Type.ACK)
+
+
+def _plugin_reset(kernel: Kernel, call: Call) -> Reply:
+    _refuse_when_stopping(kernel)
+    kernel.supervisor.fire(_component(kernel, call), Trigger.RESET, call.now)
+    return Reply(Type.ACK)
+
+
+def _plugin_fault(kernel: Kernel, call: Call) -> Reply:
+    if call.peer.side is Side.PLUGIN and "fault" not in call.peer.rights:
+        raise Refused("not_allowed", f"{call.peer.name} has no right to inject faults")
+    component = _component(kernel, call)
+    if component.address is None:
+        raise Refused("no_reply", f"{component.name} is not connected")
+    body = {"kind": call.body["kind"], "seconds": call.body.get("seconds", 0)}
+    kernel.outbox.send(Channel.PLUGINS, component.address, Type.FAULT, body)
+    return Reply(Type.ACK)
+
+
+def _status(kernel: Kernel, call: Call) -> Reply:
+    body = {
+        "version": kernel.start.version,
+        "pid": kernel.start.pid,
+        "boot": kernel.start.boot,
+        "state": kernel.state,
+        "jobs": kernel.jobs.counts(),
+        "plugins": {name: str(component.state) for name, component in kernel.supervisor.components.items()},
+        "counters": dict(kernel.counters),
+    }
+    return Reply(Type.STATUS_REPLY, body)
+
+
+def _snapshot(kernel: Kernel, call: Call) -> Reply:
+    return Reply(
+        Type.SNAPSHOT_REPLY, {"topics": kernel.topics.snapshot(call.body["prefix"])}, after=kernel.outbox.position
+    )
+
+
+def _drain(kernel: Kernel, call: Call) -> Reply:
+    kernel.draining = call.body["on"]
+    return Reply(Type.ACK)
+
+
+def _shutdown(kernel: Kernel, call: Call) -> Reply:
+    if not kernel.supervisor.stopping:
+        kernel.stop(f"asked to by {call.peer.address.identity}", call.now)
+    return Reply(Type.ACK)
+
+
+def _refuse_when_stopping(kernel: Kernel) -> None:
+    if kernel.supervisor.stopping:
+        raise Refused("shutting_down")
+
+
+def _component(kernel: Kernel, call: Call) -> Component:
+    component = kernel.supervisor.components.get(call.body["plugin"])
+    if component is None:
+        raise Refused("no_such_plugin", f"no component {call.body['plugin']}")
+    return component
+
+
+def _command(kernel: Kernel, call: Call, trigger: Trigger, want: str) -> Reply | None:
+    """Fire a trigger and answer once the component is where it is wanted."""
+    _refuse_when_stopping(kernel)
+    component = _component(kernel, call)
+    kernel.supervisor.fire(component, trigger, call.now)
+    if component.state is (State.READY if want == "up" else State.DOWN):
+        return Reply(Type.ACK)
+    kernel.requests.park(call.open_slot, f"plugin.{component.name}", want)
+    return None
+
+
+Handler = Callable[["Kernel", Call], Reply | None]
+
+HANDLERS: dict[Type, Handler] = {
+    Type.PING: _ping,
+    Type.PONG: _nothing,
+    Type.ERROR: _nothing,
+    Type.GOODBYE: _goodbye,
+    Type.HEARTBEAT: _nothing,
+    Type.READY: _ready,
+    Type.BLOB_PUT: _blob_put,
+    Type.BLOB_CHUNK: _blob_chunk,
+    Type.BLOB_GET: _blob_get,
+    Type.PROGRESS: _progress,
+    Type.DONE: _done,
+    Type.FAILED: _failed,
+    Type.REVOKED: _revoked,
+    Type.JOB_SUBMIT: _job_submit,
+    Type.JOB_LIST: _job_list,
+    Type.JOB_SHOW: _job_show,
+    Type.JOB_WAIT: _job_wait,
+    Type.JOB_RESULT: _job_result,
+    Type.JOB_CANCEL: _job_cancel,
+    Type.PLUGIN_LIST: _plugin_list,
+    Type.PLUGIN_START: _plugin_start,
+    Type.PLUGIN_STOP: _plugin_stop,
+    Type.PLUGIN_RESTART: _plugin_restart,
+    Type.PLUGIN_KILL: _plugin_kill,
+    Type.PLUGIN_RESET: _plugin_reset,
+    Type.PLUGIN_FAULT: _plugin_fault,
+    Type.STATUS: _status,
+    Type.SNAPSHOT: _snapshot,
+    Type.DRAIN: _drain,
+    Type.SHUTDOWN: _shutdown,
+}

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel: a struct of registries. ``handle`` takes one event and returns the effects that it has.
+
+It reads no clock, opens nothing and draws no random number: the same events give the same effects.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from qcosd.core.alarms import Alarms
+from qcosd.core.blobs import Blobs
+from qcosd.core.calls import HANDLERS, Call
+from qcosd.core.effects import Disconnect, Effect, Exit, Log, Notify
+from qcosd.core.entropy import Entropy
+from qcosd.core.events import (
+    BlobData,
+    BlobWritten,
+    Channel,
+    Durable,
+    Event,
+    Exited,
+    Limits,
+    LogLine,
+    PeerGone,
+    Received,
+    Spawned,
+    SpawnFailed,
+    Start,
+    Stop,
+    Subscribe,
+    Tick,
+)
+from qcosd.core.jobs import Jobs, JobState
+from qcosd.core.lifecycle import State
+from qcosd.core.outbox import Outbox
+from qcosd.core.peers import Peer, Peers
+from qcosd.core.quota import Quota
+from qcosd.core.records import RecordType
+from qcosd.core.requests import Refused, Reply, Requests
+from qcosd.core.scheduler import Scheduler
+from qcosd.core.session import Session
+from qcosd.core.supervisor import Component, Supervisor
+from qcosd.core.topics import Topics
+from qcosd.protocol import SPECS, Message, ProtocolError, Side, Type, decode, error_table
+
+SETTLED = frozenset({State.READY, State.FAILED, State.DOWN})
+
+
+class Kernel:
+    """Registries, and the order in which an event goes through them."""
+
+    def __init__(self) -> None:
+        self._assemble(Start((), 0, 0, "", bytes(32), 0.0, ""))
+
+    def _assemble(self, start: Start) -> None:
+        self.start = start
+        self.limits: Limits = start.limits
+        self.outbox = Outbox()
+        self.outbox.boot = start.boot
+        self.alarms = Alarms()
+        self.counters: Counter[str] = Counter()
+        self.entropy = Entropy(start.entropy)
+        self.peers = Peers()
+        self.quota = Quota(start.limits)
+        self.topics = Topics(self.outbox, start.limits.subscriptions)
+        self.requests = Requests(self.outbox, self.alarms, self.quota, start.limits)
+        self.blobs = Blobs(self.outbox, self.requests, self.quota)
+        self.supervisor = Supervisor(self.outbox, self.alarms, self.entropy, start.manifests)
+        self.jobs = Jobs(self.outbox, self.topics, self.alarms, start.limits)
+        self.scheduler = Scheduler(
+            self.outbox, self.alarms, self.entropy, self.jobs, self.supervisor, self.blobs, start.limits, start.streams
+        )  # fmt: skip
+        self.session = Session(self.outbox, self.peers, self.supervisor, start)
+        self.draining = False
+        self._started = False
+        self._exiting = False
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Everything that is to be done because of an event. ``now``: monotonic seconds."""
+        EVENTS[type(event)](self, event, now)
+        self._settle(now)
+        return self.outbox.take()
+
+    def next_deadline(self) -> float | None:
+        """When a Tick is due, unless another event changes that."""
+        return self.alarms.next()
+
+    @property
+    def state(self) -> str:
+        """State of the kernel, as STATUS gives it."""
+        if self.supervisor.stopping:
+            return "stopping"
+        if self.draining:
+            return "draining"
+        if any(component.state is State.FAILED for component in self.supervisor.components.values()):
+            return "degraded"
+        return "ready" if self._started else "starting"
+
+    def stop(self, reason: str, now: float) -> None:
+        """Stop all components in order and then the daemon; asked a second time, kill them."""
+        if self.supervisor.stopping:
+            self.supervisor.kill_all(now)
+            return
+        self.log("stopping", reason=reason)
+        self.outbox.put(Notify({"STOPPING": "1", "STATUS": f"stopping: {reason}"}))
+        self.supervisor.stop_all(now)
+        self.requests.refuse_all(Refused("shutting_down"))
+
+    def goodbye(self, peer: Peer, reason: str, now: float) -> None:
+        """The one path on which a peer leaves: whatever it holds is given back, whoever waits for it is answered."""
+        component = self._part(peer, reason, now)
+        if component is not None:
+            self.supervisor.gone(component, reason, now)
+
+    def log(self, text: str, **fields: Any) -> None:
+        """A line of the daemon's log."""
+        self.outbox.put(Log(text, fields))
+
+    # Events
+
+    def _on_start(self, event: Start, now: float) -> None:
+        self._assemble(event)
+        self.jobs.wall = event.wall - now
+        self.outbox.append(RecordType.BOOT, now, boot=event.boot, pid=event.pid, version=event.version)
+        self.supervisor.start_all(now)
+        self.log("started", version=event.version, boot=event.boot, plugins=sorted(self.supervisor.components))
+        self.outbox.put(Notify({"READY": "1", "STATUS": "starting plugins"}))
+
+    def _on_stop(self, event: Stop, now: float) -> None:
+        self.stop(event.reason, now)
+
+    def _on_received(self, event: Received, now: float) -> None:
+        side = Side.PLUGIN if event.channel is Channel.PLUGINS else Side.CLIENT
+        if side is Side.PLUGIN and self.supervisor.of_identity(event.address.identity) is None:
+            self.counters["late"] += 1  # an old incarnation: nothing that it says counts
+            return
+        try:
+            message = decode(event.frames, side)
+        except ProtocolError as breach:
+            self._breach(event, breach, now)
+            return
+        peer = self.peers.at(event.address)
+        if message.type is Type.HELLO:
+            self._hello(event, message, peer, now)
+        elif peer is None or message.boot not in (0, self.start.boot):
+            self.counters["unregistered"] += 1
+            self.outbox.send(event.channel, event.address, Type.REHELLO, {"boot": self.start.boot}, id=message.id)
+        else:
+            peer.heard = now
+            self._call(peer, message, now)
+
+    def _hello(self, event: Received, message: Message, peer: Peer | None, now: float) -> None:
+        try:
+            self.session.hello(event.channel, event.address, peer, message, now)
+        except ProtocolError as breach:
+            self._breach(event, breach, now)
+
+    def _call(self, peer: Peer, message: Message, now: float) -> None:
+        """Hand a message to its handler; a request gets its one answer, now or when its slot is."""
+        slot = None
+        try:
+            if SPECS[message.type].replies:
+                slot = self.requests.open(peer, message, now)
+                if slot is None:
+                    breach = ProtocolError("bad_message", f"request {message.id} is still open", message.id)
+                    self._disconnect(peer.channel, peer, breach, now)
+                    return
+                if self.requests.recall(slot, message, now):
+                    return
+            reply = HANDLERS[message.type](self, Call(peer, message, slot, now))
+        except Refused as refused:
+            self.counters["late" if refused.name == "late" else "refused"] += 1
+            if slot is not None:
+                self.requests.refuse(slot, refused)
+            elif message.id:
+                self.outbox.error(peer.channel, peer.address, message.id, refused.name, refused.text, refused.details)
+            return
+        if slot is not None and reply is not None:
+            self.requests.answer(slot, reply, now)
+
+    def _breach(self, event: Received, breach: ProtocolError, now: float) -> None:
+        """Frames that are no message of a known kind."""
+        if breach.name in ("unknown_type", "not_allowed"):
+            self.counters["refused"] += 1
+            self.outbox.error(event.channel, event.address, breach.id, breach.name, str(breach))
+            return
+        self.counters["malformed"] += 1
+        peer = self.peers.at(event.address) or Peer(event.channel, event.address, "", now)
+        self._disconnect(event.channel, peer, breach, now)
+
+    def _disconnect(self, channel: Channel, peer: Peer, breach: ProtocolError, now: float) -> None:
+        """Close the connection of a peer that broke the protocol. A plugin pays with its process."""
+        self.log("disconnecting a peer", peer=peer.address.identity, reason=str(breach))
+        self.outbox.send(
+            channel, peer.address, Type.GOODBYE, {"error": error_table(breach.name, str(breach))}, id=breach.id
+        )
+        self.outbox.put(Disconnect(channel, peer.address, str(breach)))
+        component = self.supervisor.of_identity(peer.address.identity) if channel is Channel.PLUGINS else None
+        self._part(peer, str(breach), now)
+        if component is not None:
+            self.supervisor.kill(component, f"broke the protocol: {breach}", now)
+
+    def _on_peer_gone(self, event: PeerGone, now: float) -> None:
+        peer = self.peers.at(event.address)
+        if peer is not None:
+            self.goodbye(peer, event.reason, now)
+
+    def _part(self, peer: Peer, reason: str, now: float) -> Component | None:
+        """Undo everything that a peer has here; the component whose process it was."""
+        self.peers.remove(peer)
+        self.requests.goodbye(peer)
+        self.blobs.goodbye(peer.address)
+        component = self.supervisor.of_incarnation(peer.incarnation) if peer.incarnation else None
+        if component is not None:
+            component.excused |= self.scheduler.lost(component, reason, now)
+        return component
+
+    def _on_subscribe(self, event: Subscribe, now: float) -> None:
+        if not event.on:
+            self.topics.unsubscribe(event.address, event.topic)
+        elif not self.topics.subscribe(event.address, event.topic):
+            self.counters["refused"] += 1
+
+    def _on_spawned(self, event: Spawned, now: float) -> None:
+        self.supervisor.spawned(event.incarnation, event.pid, now)
+
+    def _on_spawn_failed(self, event: SpawnFailed, now: float) -> None:
+        self._ended(event.incarnation, f"could not be started: {event.reason}", now)
+
+    def _on_exited(self, event: Exited, now: float) -> None:
+        if event.status is None:
+            reason = "ended with an unknown status"
+        elif event.status < 0:
+            reason = f"killed by signal {-event.status}"
+        else:
+            reason = f"exited with status {event.status}"
+        self._ended(event.incarnation, reason, now)
+
+    def _ended(self, incarnation: int, reason: str, now: float) -> None:
+        component = self.supervisor.of_incarnation(incarnation)
+        if component is None:
+            return
+        if (peer := self.peers.of_incarnation(incarnation)) is not None:
+            self._part(peer, reason, now)
+        self.supervisor.exited(component, reason, now)
+        if component.wanted:
+            self.log(
+                "a plugin ended",
+                plugin=component.name,
+                incarnation=incarnation,
+                reason=reason,
+                state=str(component.state),
+            )
+
+    def _on_log_line(self, event: LogLine, now: float) -> None:
+        if (component := self.supervisor.components.get(event.component)) is not None:
+            component.log.append(event.text)
+
+    def _on_durable(self, event: Durable, now: float) -> None:
+        """The shell itself holds effects back until their position is durable."""
+
+    def _on_blob_written(self, event: BlobWritten, now: float) -> None:
+        self.blobs.written(event.ticket, event.offset, event.error, now)
+
+    def _on_blob_data(self, event: BlobData, now: float) -> None:
+        self.blobs.read(event.ticket, event.data, now)
+
+    def _on_tick(self, event: Tick, now: float) -> None:
+        while (key := self.alarms.take_due(now)) is not None:
+            self._ring(key[0], key[1], now)
+
+    def _ring(self, area: str, subject: Any, now: float) -> None:
+        """An alarm of some registry."""
+        match area:
+            case "slot":
+                self.requests.expire(subject)
+            case "component":
+                self.supervisor.timeout(self.supervisor.components[subject], now)
+            case "lease":
+                if (component := self.scheduler.expire(subject, now)) is not None:
+                    self.supervisor.kill(component, "did not give up a revoked lease", now)
+            case "job":
+                text = f"not done within {subject.terms.deadline:g} s" + (f": {subject.cause}" if subject.cause else "")
+                self.scheduler.end(subject, JobState.FAILED, now, "deadline", text)
+            case "retry":
+                pass  # the work is ready again; ``fill`` sees it
+
+    # After every event
+
+    def _settle(self, now: float) -> None:
+        """Let what has changed have its consequences."""
+        self.supervisor.advance(now)
+        if not self.supervisor.stopping:
+            self.scheduler.fill(now)
+        for component in self.supervisor.take_changed():
+            row = component.describe(now)
+            del row["uptime"]  # it changes without an event
+            self.topics.publish(f"plugin.{component.name}", row)
+            self._answer_component(component, now)
+        for job in self.jobs.take_ended():
+            for slot in self.requests.parked(job.topic):
+                self.requests.answer(slot, Reply(Type.JOB_DOCUMENT, {"document": self.jobs.document(job, now)}, after=self.outbox.position), now)  # fmt: skip
+        self._announce()
+        if self.supervisor.stopping and self.supervisor.at_rest and not self._exiting:
+            self._exiting = True
+            for peer in self.peers.all():
+                self.outbox.send(peer.channel, peer.address, Type.GOODBYE, {"reason": "the daemon stops"})
+            self.log("stopped")
+            self.outbox.put(Exit(0))
+
+    def _answer_component(self, component: Component, now: float) -> None:
+        """Answer who waits for a component to be up or down."""
+        for slot in self.requests.parked(f"plugin.{component.name}"):
+            if component.state is (State.READY if slot.want == "up" else State.DOWN):
+                self.requests.answer(slot, Reply(Type.ACK), now)
+            elif component.state is State.FAILED:
+                self.requests.refuse(slot, Refused("no_provider", f"{component.name} has failed: {component.cause}"))
+            elif component.state is State.DOWN:
+                self.requests.refuse(slot, Refused("no_reply", f"{component.name} was stopped"))
+
+    def _announce(self) -> None:
+        """Publish the state of the kernel where it has changed."""
+        components = self.supervisor.components.values()
+        self._started = self._started or all(component.state in SETTLED for component in components)
+        if self.start.boot and self.topics.publish("kernel", {"state": self.state, "boot": self.start.boot}):
+            self.outbox.put(Notify({"STATUS": self.state}))
+
+
+EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
+    Start: Kernel._on_start,
+    Stop: Kernel._on_stop,
+    Received: Kernel._on_received,
+    PeerGone: Kernel._on_peer_gone,
+    Subscribe: Kernel._on_subscribe,
+    Spawned: Kernel._on_spawned,
+    SpawnFailed: Kernel._on_spawn_failed,
+    Exited: Kernel._on_exited,
+    LogLine: Kernel._on_log_line,
+    Durable: Kernel._on_durable,
+    BlobWritten: Kernel._on_blob_written,
+    BlobData: Kernel._on_blob_data,
+    Tick: Kernel._on_tick,
+}

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work items and the leases given out for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qcosd.core.demand import Provider, Step
+from qcosd.core.events import Address
+from qcosd.core.jobs import Job
+
+SETTLED_KEPT = 4096  # leases whose end is remembered, to acknowledge repeats
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """A step of a job, or of one of its batches. It keeps its lease and grant numbers for life; each attempt has the next epoch."""
+
+    job: Job
+    step: Step
+    batch: int | None
+    numbers: tuple[int, ...]  # lease number of each part
+    grant: int
+    epoch: int = 0
+    deaths: int = 0  # in a row
+    deferrals: int = 0  # `retry_later` in a row
+    not_before: float = 0.0
+    delivered: bool = False
+    live: list[Lease] = field(default_factory=list)  # leases of this epoch that have not ended
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people: ``track.run`` or ``track.run of batch 3``."""
+        return self.step.name if self.batch is None else f"{self.step.name} of batch {self.batch}"
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """The right of an incarnation to do one part of a work item."""
+
+    number: int
+    epoch: int
+    work: Work
+    part: Provider
+    incarnation: int
+    address: Address
+    issued: float
+    revoked: bool = False
+    fraction: float = 0.0
+
+    @property
+    def delivers(self) -> bool:
+        """Whether this part delivers the outputs of the work."""
+        return self.part is self.work.step.parts[0]
+
+
+class Leases:
+    """All leases that occupy a plugin: those in force, and those revoked that the plugin has not given up yet."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, int], Lease] = {}
+        self._load: dict[int, int] = {}  # incarnation -> leases
+        self._settled: dict[tuple[int, int], int] = {}  # (lease, epoch) -> incarnation that ended it
+        self._number = 0
+
+    def number(self) -> int:
+        """A fresh number, for a lease or a grant."""
+        self._number += 1
+        return self._number
+
+    def add(self, lease: Lease) -> None:
+        """A lease has been given out."""
+        self._held[lease.number, lease.epoch] = lease
+        self._load[lease.incarnation] = self.load(lease.incarnation) + 1
+
+    def remove(self, lease: Lease, *, settled: bool) -> None:
+        """A lease occupies its plugin no more. ``settled``: by DONE or FAILED, which may be repeated."""
+        del self._held[lease.number, lease.epoch]
+        self._load[lease.incarnation] -= 1
+        if not self._load[lease.incarnation]:
+            del self._load[lease.incarnation]
+        if settled:
+            self._settled[lease.number, lease.epoch] = lease.incarnation
+            if len(self._settled) > SETTLED_KEPT:
+                del self._settled[next(iter(self._settled))]
+
+    def get(self, number: int, epoch: int, incarnation: int) -> Lease | None:
+        """The lease that the incarnation holds under these numbers."""
+        lease = self._held.get((number, epoch))
+        return lease if lease is not None and lease.incarnation == incarnation else None
+
+    def was_settled(self, number: int, epoch: int, incarnation: int) -> bool:
+        """Whether that incarnation has ended that lease before."""
+        return self._settled.get((number, epoch)) == incarnation
+
+    def load(self, incarnation: int) -> int:
+        """Leases that occupy an incarnation."""
+        return self._load.get(incarnation, 0)
+
+    def of_incarnation(self, incarnation: int) -> list[Lease]:
+        """Leases that occupy an incarnation."""
+        return [lease for lease in self._held.values() if lease.incarnation == incarnation]
+
+    def inputs(self, incarnation: int) -> frozenset[str]:
+        """Digests that an incarnation may fetch: the inputs of the leases that it holds."""
+        return frozenset(
+            digest
+            for lease in self.of_incarnation(incarnation)
+            for kind, digest in lease.work.job.has(lease.work.batch).items()
+            if kind in lease.part.operation.consumes
+        )
+
+    def __len__(self) -> int:
+        return len(self._held)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reply slots. Every request gets exactly one answer: its reply, an error, or none because the requester is gone.
+
+A slot that is not answered at once is parked on a subject (``job.7``, ``plugin.hello``) and has an alarm at its deadline.
+Idempotency: a request with a key is carried out once for each (identity, key); its reply is kept and given again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from qcosd.core.alarms import Alarms
+from qcosd.core.events import Channel, Limits
+from qcosd.core.outbox import Outbox
+from qcosd.core.peers import Peer
+from qcosd.core.quota import Quota, Resource
+from qcosd.core.records import RecordType
+from qcosd.protocol import SPECS, Message, Type
+
+KEY_LIFETIME = 86_400.0  # seconds for which the reply to a key is kept
+
+
+class Refused(Exception):
+    """A request cannot be granted. ``name`` is in protocol.ERRORS."""
+
+    def __init__(self, name: str, text: str = "", details: dict[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.name = name
+        self.text = text
+        self.details = details
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a request. ``after``: journal position that it waits for."""
+
+    type: Type
+    body: dict[str, Any] = field(default_factory=dict)
+    payload: tuple[bytes, ...] = ()
+    after: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One request that is to be answered."""
+
+    peer: Peer
+    id: int
+    type: Type
+    deadline: float
+    key: tuple[str, str] | None = None
+    subject: str | None = None
+    want: str = ""  # of a parked slot: the state of the subject that answers it
+    open: bool = True
+
+
+@dataclass(slots=True)
+class Keyed:
+    """What became of a keyed request."""
+
+    digest: bytes
+    expires: float
+    reply: Reply | None = None
+    joined: list[Slot] = field(default_factory=list)  # repeats that came before the reply
+
+
+class Requests:
+    """All open slots, the parked ones by subject, and the replies kept by key."""
+
+    def __init__(self, outbox: Outbox, alarms: Alarms, quota: Quota, limits: Limits) -> None:
+        self._outbox = outbox
+        self._alarms = alarms
+        self._quota = quota
+        self._limits = limits
+        self._open: dict[tuple[Channel, bytes, str, int], Slot] = {}
+        self._of_peer: dict[int, set[Slot]] = {}
+        self._parked: dict[str, list[Slot]] = {}
+        self._keys: dict[tuple[str, str], Keyed] = {}
+
+    def __len__(self) -> int:
+        """Open slots."""
+        return len(self._open)
+
+    def open(self, peer: Peer, message: Message, now: float) -> Slot | None:
+        """A slot for a request; None if the id is in use, which breaks the protocol. Raises Refused when over quota."""
+        name = _name(peer, message.id)
+        if name in self._open:
+            return None
+        if not self._quota.charge(peer.address, Resource.REQUESTS):
+            raise Refused("over_quota", f"{self._limits.requests} requests are unanswered")
+        default = self._limits.longest_deadline if message.type is Type.JOB_WAIT else self._limits.request_deadline
+        wait = default if message.deadline is None else min(message.deadline, self._limits.longest_deadline)
+        slot = Slot(peer, message.id, message.type, now + wait)
+        self._open[name] = slot
+        self._of_peer.setdefault(id(peer), set()).add(slot)
+        return slot
+
+    def recall(self, slot: Slot, message: Message, now: float) -> bool:
+        """Bind a slot to its key. True where the request was seen before: the slot is then answered now or with the first."""
+        if message.key is None or not SPECS[message.type].keyed:
+            return False
+        self._expire_keys(now)
+        key = (slot.peer.address.identity, message.key)
+        digest = _digest(message)
+        kept = self._keys.get(key)
+        if kept is None:
+            slot.key = key
+            self._keys[key] = Keyed(digest, now + KEY_LIFETIME)
+            return False
+        if kept.digest != digest:
+            raise Refused("key_conflict")
+        if kept.reply is None:
+            kept.joined.append(slot)
+            self.park(slot, "")
+        else:
+            self.answer(slot, kept.reply, now)
+        return True
+
+    def park(self, slot: Slot, subject: str, want: str = "") -> None:
+        """Leave a slot open until its subject has something to say, or its deadline."""
+        slot.subject, slot.want = subject, want
+        if subject:
+            self._parked.setdefault(subject, []).append(slot)
+        self._alarms.set(("slot", slot), slot.deadline)
+
+    def parked(self, subject: str) -> list[Slot]:
+        """Slots that wait for a subject."""
+        return list(self._parked.get(subject, ()))
+
+    def subjects(self) -> list[str]:
+        """Subjects that anybody waits for."""
+        return list(self._parked)
+
+    def answer(self, slot: Slot, reply: Reply, now: float) -> None:
+        """Answer a slot. Nothing to do for one that is closed: its deadline has passed or its peer is gone."""
+        if not slot.open:
+            return
+        self._close(slot)
+        after = reply.after
+        joined: list[Slot] = []
+        if slot.key is not None and (kept := self._keys.get(slot.key)) is not None:
+            after = self._outbox.append(
+                RecordType.REQUEST_KEY, now, identity=slot.key[0], key=slot.key[1], digest=kept.digest, type=int(reply.type), body=reply.body
+            )  # fmt: skip
+            kept.reply, joined, kept.joined = reply, kept.joined, []
+        self._outbox.send(
+            slot.peer.channel, slot.peer.address, reply.type, reply.body, id=slot.id, payload=reply.payload, after=after
+        )
+        for other in joined:
+            self.answer(other, reply, now)
+
+    def refuse(self, slot: Slot, refused: Refused) -> None:
+        """Answer a slot with an error. The key is free again: nothing happened under it."""
+        if not slot.open:
+            return
+        self._close(slot)
+        self._outbox.error(slot.peer.channel, slot.peer.address, slot.id, refused.name, refused.text, refused.details)
+        if slot.key is not None and (kept := self._keys.get(slot.key)) is not None and kept.reply is None:
+            del self._keys[slot.key]
+            for other in kept.joined:
+                self.refuse(other, refused)
+
+    def expire(self, slot: Slot) -> None:
+        """The deadline of a slot has come. Repeats of a keyed request wait on by themselves."""
+        self._pass_on(slot)
+        self.refuse(slot, Refused("deadline"))
+
+    def goodbye(self, peer: Peer) -> None:
+        """A requester is gone: its slots close without an answer."""
+        for slot in list(self._of_peer.get(id(peer), ())):
+            self._pass_on(slot)
+            self._close(slot)
+
+    def refuse_all(self, refused: Refused) -> None:
+        """Answer everything that is parked with an error."""
+        for slot in list(self._open.values()):
+            if slot.subject is not None:
+                self.refuse(slot, refused)
+
+    def _pass_on(self, slot: Slot) -> None:
+        """Let a repeat of a keyed request take the place of the first one."""
+        if slot.key is None or (kept := self._keys.get(slot.key)) is None or kept.reply is not None:
+            return
+        heirs = [other for other in kept.joined if other.open and other is not slot]
+        if heirs:
+            heir, kept.joined = heirs[0], heirs[1:]
+            heir.key, slot.key = slot.key, None
+            if slot.subject:
+                self.park(heir, slot.subject, slot.want)
+        else:
+            del self._keys[slot.key]
+
+    def _close(self, slot: Slot) -> None:
+        slot.open = False
+        del self._open[_name(slot.peer, slot.id)]
+        slots = self._of_peer[id(slot.peer)]
+        slots.discard(slot)
+        if not slots:
+            del self._of_peer[id(slot.peer)]
+        if slot.subject:
+            waiting = self._parked[slot.subject]
+            waiting.remove(slot)
+            if not waiting:
+                del self._parked[slot.subject]
+        self._alarms.clear(("slot", slot))
+        self._quota.release(slot.peer.address, Resource.REQUESTS)
+
+    def _expire_keys(self, now: float) -> None:
+        """Keys are kept in the order in which they expire."""
+        for key, kept in list(self._keys.items()):
+            if kept.expires > now:
+                return
+            if kept.reply is not None:
+                del self._keys[key]
+
+
+def _name(peer: Peer, id: int) -> tuple[Channel, bytes, str, int]:
+    return peer.channel, peer.address.routing, peer.address.identity, id
+
+
+def _digest(message: Message) -> bytes:
+    return hashlib.sha256(msgpack.packb([int(message.type), _ordered(message.body)])).digest()
+
+
+def _ordered(value: Any) -> Any:
+    """The value with maps in the order of their keys, so that equal requests have equal digests."""
+    if isinstance(value, dict):
+        return [[key, _ordered(value[key])] for key in sorted(value, key=repr)]
+    if isinstance(value, list):
+        return [_ordered(element) for element in value]
+    return value
