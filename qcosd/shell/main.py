@@ -198,3 +198,7 @@ def _every(loop: asyncio.AbstractEventLoop, seconds: float, action: Callable[[],
         loop.call_later(seconds, turn)
 
     loop.call_later(seconds, turn)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ROUTERs, with real sockets: one test for each thing that libzmq does not do by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket as sockets
+import threading
+from pathlib import Path
+
+import zmq
+from shell_world import LIMITS, PLUGIN_TOKEN, Inbox, World, disconnected, run
+
+from qcosd.protocol import MAX_FRAME
+from qcosd.shell.bus import BusLimits, Sent
+from qcosd.shell.connections import Connection
+
+
+def test_identity_is_what_authentication_says(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            world.bus(inbox)
+            peer = world.peer(routing=b"hello/1")  # a routing id is the peer's own choice and proves nothing
+            await peer.send_multipart([b"one", b"two"])
+            kind, connection, frames = await inbox.next()
+            assert (kind, frames) == ("received", [b"one", b"two"])
+            assert (connection.identity, connection.routing) == (f"uid:{os.getuid()}", b"hello/1")
+            assert connection.peer.endswith(f":{os.getuid()}:{os.getgid()}:{os.getpid()}")
+
+    run(test())
+
+
+def test_a_send_that_swallows_the_edge_loses_no_wakeup(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            bus = world.bus(inbox)
+            peer = world.peer(asynchronous=False)
+            peer.send(b"first")
+            _, connection, _ = await inbox.next()
+            peer.send(b"second")
+            # The loop does not run here: wait until the edge is there, then let a send consume it.
+            readable, _, _ = select.select([bus._socket.fileno()], [], [], 20)
+            assert readable
+            assert bus.send(connection.routing, [b"reply"]) is Sent.QUEUED
+            assert not select.select([bus._socket.fileno()], [], [], 0)[0], "the send did not consume the edge"
+            assert (await inbox.next())[2] == [b"second"]
+
+    run(test())
+
+
+def test_more_messages_than_the_budget_leave_turns_to_others(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            count = 500
+            peer = world.peer(asynchronous=False)
+            for number in range(count):
+                peer.send(b"%d" % number)
+            turns: list[int] = []
+            seen: list[bytes] = []
+            done = asyncio.Event()
+
+            class Listener(Inbox):
+                def received(self, connection: Connection, frames: list[bytes], /) -> None:
+                    seen.append(frames[0])
+                    if len(seen) == count:
+                        done.set()
+
+            world.bus(Listener(), limits=BusLimits(high_water=1000, budget=10, heartbeat=1.0))
+
+            def turn() -> None:
+                turns.append(len(seen))
+                if not done.is_set():
+                    world.loop.call_soon(turn)
+
+            turn()
+            await done.wait()
+            assert seen == [b"%d" % number for number in range(count)]
+            assert max(after - before for before, after in zip(turns, turns[1:], strict=False)) <= 10
+
+    run(test())
+
+
+def test_absent_is_told_and_not_dropped(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            bus = world.bus(inbox)
+            assert bus.send(b"nobody", [b"x"]) is Sent.ABSENT
+            peer = world.peer()
+            await peer.send(b"here")
+            _, connection, _ = await inbox.next()
+            world.closed(peer)
+            peer.close()
+            assert (await inbox.next())[0] == "gone"
+            assert bus.send(connection.routing, [b"x"]) is Sent.ABSENT
+
+    run(test())
+
+
+def test_high_water_counts_messages_whatever_their_size(tmp_path: Path) -> None:
+    async def fill(size: int, directory: Path) -> int:
+        directory.mkdir()
+        async with World(directory) as world:
+            inbox = Inbox()
+            bus = world.bus(inbox)
+            peer = world.peer(asynchronous=False, queue=1)
+            peer.send(b"here")
+            _, connection, _ = await inbox.next()
+            # The peer never reads. What the system buffers is bytes, what libzmq counts is messages.
+            for number in range(100_000):
+                if bus.send(connection.routing, [bytes(size)]) is Sent.FULL:
+                    return number
+            raise AssertionError("never full")
+
+    async def test() -> None:
+        sent = await fill(100_000, tmp_path / "a")
+        assert sent >= LIMITS.high_water, "a queue of megabytes is not full for libzmq"
+        assert sent * 100_000 > 5_000_000
+        assert await fill(1, tmp_path / "b") >= LIMITS.high_water
+
+    run(test())
+
+
+def test_a_full_peer_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            bus = world.bus(inbox)
+            peer = world.peer(asynchronous=False, queue=1)
+            peer.send(b"here")
+            _, connection, _ = await inbox.next()
+            while bus.send(connection.routing, [bytes(100_000)]) is Sent.QUEUED:
+                pass
+            # World ends the context while the queue is full: without LINGER that would wait for ever.
+
+    run(test())
+
+
+def test_a_routing_id_that_is_taken_over_is_another_peer(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            world.bus(inbox, "plugins")
+            first = world.plugin("hello/1", routing=b"same")
+            await first.send(b"from the first")
+            _, old, _ = await inbox.next()
+            world.closed(first)
+            first.close()
+            second = world.plugin("other/2", routing=b"same")
+            # Until libzmq has noticed the end of the first, it refuses the routing id to the second, which sees nothing of it.
+            assert await inbox.next() == ("gone", old)
+            await second.send(b"from the second")
+            kind, new, frames = await inbox.next()
+            assert (kind, frames) == ("received", [b"from the second"])
+            assert (old.identity, new.identity) == ("hello/1", "other/2")
+            assert old.routing == new.routing
+
+    run(test())
+
+
+def test_messages_queued_before_a_restart_arrive_with_their_identity(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            bus = world.bus(inbox, "plugins")
+            peer = world.plugin("hello/1")
+            await peer.send(b"in the first life")
+            assert (await inbox.next())[2] == [b"in the first life"]
+            cut = await disconnected(peer)
+            world.end(bus)
+            await cut
+            await peer.send(b"while nobody was there")  # queued by the peer's libzmq, and delivered before any HELLO
+            world.serve()
+            world.authenticator.admit("hello/1", PLUGIN_TOKEN)
+            world.bus(inbox, "plugins")
+            kind, connection, frames = await inbox.next()
+            assert (kind, frames, connection.identity) == ("received", [b"while nobody was there"], "hello/1")
+
+    run(test())
+
+
+def test_last_messages_come_before_the_news_of_the_end(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            world.bus(inbox)
+            peer = world.peer(asynchronous=False)
+            peer.linger = 5000
+            for number in range(50):
+                peer.send(b"%d" % number)
+            world.closed(peer)
+            peer.close()
+            for number in range(50):
+                assert (await inbox.next())[2] == [b"%d" % number]
+            assert (await inbox.next())[0] == "gone"
+
+    run(test())
+
+
+def test_a_frame_above_the_limit_ends_the_connection(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            world.bus(inbox)
+            peer = world.peer()
+            await peer.send(bytes(MAX_FRAME))
+            assert len((await inbox.next())[2][0]) == MAX_FRAME
+            await peer.send(bytes(MAX_FRAME + 1))
+            assert (await inbox.next())[0] == "gone"
+
+    run(test())
+
+
+def test_a_disconnected_peer_gets_its_last_message_and_is_heard_no_more(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            bus = world.bus(inbox)
+            peer = world.peer()
+            await peer.send(b"malformed")
+            _, connection, _ = await inbox.next()
+            ended = await disconnected(peer)
+            bus.send(connection.routing, [b"goodbye"])
+            assert bus.disconnect(connection.routing) == connection
+            world.authenticator.refuse(connection.peer, 1.0)
+            await peer.send(b"more of it")
+            assert await peer.recv() == b"goodbye"
+            await ended
+            assert await inbox.next() == ("gone", connection)
+            # It reconnects by itself and is refused, until the cool-down is over.
+            while world.authenticator.refused == 0:
+                await asyncio.sleep(0)
+            world.now = 1.0
+            await peer.send(b"better now")
+            while (report := await inbox.next())[2] != [b"better now"]:
+                assert report[2] == [b"more of it"]
+
+    run(test())
+
+
+def test_the_successor_of_a_descriptor_is_not_shut_down() -> None:
+    ours, theirs = sockets.socketpair()
+    with ours, theirs:
+        inode = os.fstat(ours.fileno()).st_ino
+        Connection(b"", "uid:0", "", ours.fileno(), inode + 1).shut_down()
+        theirs.send(b"still open")
+        assert ours.recv(100) == b"still open"
+        Connection(b"", "uid:0", "", ours.fileno(), inode).shut_down()
+        assert theirs.recv(100) == b""
+
+
+def test_a_flood_from_clients_does_not_delay_plugins(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            flood = 0
+
+            class Clients(Inbox):
+                def received(self, connection: Connection, frames: list[bytes], /) -> None:
+                    nonlocal flood
+                    flood += 1
+
+            inbox = Inbox()
+            world.bus(Clients(), limits=BusLimits(high_water=128, budget=16, heartbeat=1.0))
+            plugins = world.bus(inbox, "plugins")
+            plugin = world.plugin()
+            stop = threading.Event()
+            started = threading.Event()
+
+            def pour() -> None:
+                with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+                    socket.linger = 0
+                    socket.sndtimeo = 100
+                    socket.plain_username, socket.plain_password = b"client", b"c" * 64
+                    socket.connect(world.endpoint())
+                    while not stop.is_set():
+                        try:
+                            socket.send(bytes(1000))
+                            started.set()
+                        except zmq.Again:
+                            continue
+
+            thread = threading.Thread(target=pour)
+            thread.start()
+            try:
+                while flood < 1000:
+                    await asyncio.sleep(0)
+                shares = []
+                for number in range(100):
+                    before = flood
+                    await plugin.send(b"%d" % number)
+                    _, connection, frames = await inbox.next()
+                    plugins.send(connection.routing, frames)
+                    assert await plugin.recv() == b"%d" % number
+                    shares.append(flood - before)
+                assert sum(shares) > 0, "the flood had stopped"
+                # A round trip of the plugin waits for a few budgets of client messages, not for the flood.
+                assert sorted(shares)[50] <= 50 * 16
+            finally:
+                stop.set()
+                thread.join()
+
+    run(test())
