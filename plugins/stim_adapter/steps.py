@@ -19,6 +19,7 @@ import stim
 from qcos_plugins.stim_adapter.frames import reader
 
 from qcosd.qec.calibration import Calibration, NoiseLine, noise_after, noise_before
+from qcosd.qec.device import Device
 from qcosd.qec.fragment import (
     SEAM,
     Fragment,
@@ -33,6 +34,7 @@ from qcosd.qec.fragment import (
     Slot,
 )
 from qcosd.qec.geometry import Coord, Rect, other, spanning_rect
+from qcosd.qec.placement import Placement
 
 Place = tuple[int, int, bool]  # (part, instruction, after?): where in a slot a fault strikes
 
@@ -126,6 +128,14 @@ class Compiler:
         for site in sorted(every, key=lambda c: (c[1], c[0])):
             self.sites[site] = len(self.sites)
         self.names = {site: str(qubit) for site, qubit in self.sites.items()}
+
+    def check_placement(self, placement: Placement, device: Device) -> None:
+        """Raises ValueError unless every site of the program has a place on this device."""
+        if placement.device != device.name:
+            raise ValueError(f"the placement is for device {placement.device}, this is {device.name}")
+        for site in self.sites:
+            if site not in placement.index or not device.has(placement.on_device(site)):
+                raise ValueError(f"the placement has no site of {device.name} for {site}")
 
     def blocks(self, fragment: Fragment) -> range:
         """First slots of the blocks of a fragment: up to d slots each.  A path ends with a block, be it an empty one."""
