@@ -52,9 +52,10 @@ ERRORS: dict[str, ErrorSpec] = {
     "deadline_missed": ErrorSpec(304, False, "a decision came too late for the hardware"),
 }
 INTERRUPTS = range(300, 400)
+MAX_TEXT = 4096  # characters of a message; longer ones are cut
 
 
 def error_table(name: str, message: str = "", details: dict[str, Any] | None = None) -> dict[str, Any]:
     """The error table of a name in ERRORS, ready for the body of ERROR or FAILED."""
     spec = ERRORS[name]
-    return {"code": spec.code, "name": name, "message": message or spec.text, "details": details or {}, "retryable": spec.retryable}  # fmt: skip
+    return {"code": spec.code, "name": name, "message": (message or spec.text)[:MAX_TEXT], "details": details or {}, "retryable": spec.retryable}  # fmt: skip

@@ -37,15 +37,16 @@ from qcosd.schema import (
 )
 
 __all__ = [
-    "AREAS", "CHUNK", "ERRORS", "HEADER", "HEARTBEAT", "INTERRUPTS", "MAX_FRAME", "MAX_HEADER", "MAX_PAYLOADS", "SPECS", "VERSION",
+    "AREAS", "CHUNK", "ERRORS", "HEADER", "HEARTBEAT", "INTERRUPTS", "MAX_DEPTH", "MAX_FRAME", "MAX_HEADER", "MAX_PAYLOADS", "SPECS", "VERSION",
     "Message", "ProtocolError", "Side", "Spec", "Type", "Violation", "decode", "encode", "error_table",
 ]  # fmt: skip
 
 VERSION = 1
-MAX_FRAME = 1 << 20  # bytes; what a ROUTER of the kernel receives in one frame (MAXMSGSIZE)
+MAX_FRAME = 1 << 20  # bytes that the kernel receives in one frame (MAXMSGSIZE); what it sends may be longer
 MAX_HEADER = 4096  # bytes
 CHUNK = 256 << 10  # bytes of an artifact in one payload frame
 MAX_PAYLOADS = 4  # payload frames of one message
+MAX_DEPTH = 16  # of maps and lists in each other
 HEARTBEAT = 1.0  # seconds between signs of life of a plugin that has nothing else to say
 
 HEADER: tuple[Field, ...] = (
@@ -206,7 +207,7 @@ SPECS: dict[Type, Spec] = {
         Field("reason", TEXT, "why", False), Field("error", ERROR_KIND, "the breach that closed it", False)),
     Type.HEARTBEAT: _spec((_P,), "Sign of life. Any other message is one too."),
     Type.READY: _spec((_P,), "The plugin that said `ready: false` takes leases from now on."),
-    Type.ACK: _spec((_K, _P), "The request with this id has been carried out; nothing more to say."),
+    Type.ACK: _spec((_K,), "The request with this id has been carried out; nothing more to say."),
     Type.STOP: _spec((_K,), "Give up what is in hand, send GOODBYE, exit 0. SIGTERM follows, then SIGKILL.",
         Field("seconds", SECONDS, "until SIGTERM"), Field("reason", TEXT, "why", False)),
     Type.FAULT: _spec((_K,), "Fault injection, carried out by the plugin on itself.", *_FAULT),
@@ -331,7 +332,7 @@ def decode(frames: Sequence[bytes], sender: Side) -> Message:
     """The message in the frames (without routing id or topic), which ``sender`` sent. Raises ProtocolError and nothing else."""
     if not 2 <= len(frames) <= 2 + MAX_PAYLOADS:
         raise ProtocolError("bad_message", f"{len(frames)} frames")
-    if len(frames[0]) > MAX_HEADER or any(len(frame) > MAX_FRAME for frame in frames):
+    if len(frames[0]) > MAX_HEADER or (sender is not Side.KERNEL and any(len(frame) > MAX_FRAME for frame in frames)):
         raise ProtocolError("bad_message", "a frame is too long")
     header = _unpack(frames[0], "header", 0)
     try:
@@ -377,4 +378,9 @@ def _unpack(frame: bytes, what: str, id: int) -> dict[str, Any]:
         raise ProtocolError("bad_message", f"{what} is not msgpack", id) from None
     if type(value) is not dict or not all(type(key) is str for key in value):
         raise ProtocolError("bad_message", f"{what} is not a map of names", id)
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in (outer.values() if type(outer) is dict else outer) if type(inner) in (dict, list)]  # fmt: skip
+    if level:
+        raise ProtocolError("bad_message", f"{what} is nested deeper than {MAX_DEPTH}", id)
     return value

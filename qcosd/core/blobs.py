@@ -118,7 +118,7 @@ class Blobs:
         self._ticket += 1
         self._downloads[self._ticket] = Download(slot, sha, offset)
         self._requests.park(slot, "")
-        self._outbox.put(BlobRead(self._ticket, sha, offset, CHUNK))
+        self._outbox.put(BlobRead(self._ticket, sha, offset, min(CHUNK, self._stored[sha] - offset)))
 
     def read(self, ticket: int, data: bytes | None, now: float) -> None:
         """The shell has read a chunk, or could not."""

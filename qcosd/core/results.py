@@ -7,7 +7,10 @@ Merging is commutative and associative, so that the order in which batches end l
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+from qcosd.schema import UINT_MAX
 
 Summary = dict[str, Any]
 
@@ -52,6 +55,8 @@ def _sum(left: Any, right: Any, path: str) -> dict[str, Any]:
             raise SummaryError(f"{path}.{key} is not an integer")
         else:
             total[key] = left.get(key, 0) + value
+            if not -UINT_MAX <= total[key] <= UINT_MAX:
+                raise SummaryError(f"{path}.{key} does not fit into 64 bits")
     return total
 
 
@@ -60,7 +65,7 @@ def _pick(choose: Any, left: Any, right: Any, path: str) -> dict[str, Any]:
         raise SummaryError(f"{path} is not a map")
     picked = dict(left)
     for key, value in right.items():
-        if type(value) not in (int, float):
+        if type(value) not in (int, float) or not math.isfinite(value):
             raise SummaryError(f"{path}.{key} is not a number")
         picked[key] = choose(left[key], value) if key in left else value
     return picked

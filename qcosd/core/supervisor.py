@@ -197,23 +197,23 @@ class Supervisor:
 
     def fire(self, component: Component, trigger: Trigger, now: float) -> None:
         """Apply a cell of the table."""
+        before, served = component.state, component.serviceable
         if trigger in (Trigger.START, Trigger.RESTART) and not self.stopping:
             # What is asked to end and wanted again at once is reborn as soon as its process has ended.
             component.reborn = trigger is Trigger.RESTART or component.reborn or not component.wanted
             component.wanted = True
         elif trigger is Trigger.STOP:
             component.wanted = component.reborn = False
-        before, served = component.state, component.serviceable
         component.state, actions = TABLE[before][trigger]
         for action in actions:
             self._act(component, action, now)
+        self.version += served != component.serviceable or State.WAITING in (before, component.state)
         if component.state is before and not actions:
             return
         component.since = now if component.state is not before else component.since
         if component.state is State.READY:
             component.cause = ""
         self._set_timer(component, now, entered=component.state is not before)
-        self.version += served != component.serviceable or State.WAITING in (before, component.state)
         self._changed[component.name] = component
 
     def take_changed(self) -> list[Component]:

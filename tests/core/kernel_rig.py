@@ -11,21 +11,27 @@ from collections import defaultdict
 from typing import Any
 
 from qcosd.core.effects import (
-    Append,
     BlobDrop,
     BlobRead,
     BlobWrite,
-    Disconnect,
     Effect,
-    Exit,
-    Log,
     Publish,
     Send,
-    Signal,
     Spawn,
 )
 from qcosd.core.events import (
-    Address, BlobData, BlobWritten, Channel, Event, Exited, Limits, PeerGone, Received, Spawned, Start, Tick,
+    Address,
+    BlobData,
+    BlobWritten,
+    Channel,
+    Event,
+    Exited,
+    Limits,
+    PeerGone,
+    Received,
+    Spawned,
+    Start,
+    Tick,
 )  # fmt: skip
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest, Operation, Restart
@@ -252,6 +258,3 @@ def plugin(component: str, incarnation: int) -> Address:
 def received(address: Address, message: Message) -> Received:
     channel = Channel.CLIENTS if address.identity.startswith("uid:") else Channel.PLUGINS
     return Received(channel, address, tuple(encode(message)))
-
-
-__all__ = ["ADAPTER", "FRAGILE", "HELLO", "QEC", "Append", "Disconnect", "Exit", "Log", "Rig", "Signal", "Spawn", "manifest", "plugin", "received"]  # fmt: skip
