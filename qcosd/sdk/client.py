@@ -21,10 +21,11 @@ from typing import Any, Self, TypeVar
 
 import zmq
 
-from qcosd.protocol import Message, Type
+from qcosd.protocol import Type
 from qcosd.sdk import calls
+from qcosd.sdk.conversations import Conversations
 from qcosd.sdk.dealer import Dealer, subscriber
-from qcosd.sdk.errors import DaemonAbsent, DaemonSilent, DeadlineExceeded, RequestFailed, SdkError
+from qcosd.sdk.errors import DaemonAbsent, DaemonSilent, RequestFailed
 from qcosd.sdk.runtime import CLIENTS_SOCKET, EVENTS_SOCKET, client_token, find_runtime_dir, probe
 from qcosd.sdk.session import Answer, Dismissed, Failure, Limits, Request, Session, Welcomed
 from qcosd.sdk.subscription import Subscription, TopicEvent
@@ -64,9 +65,10 @@ class BlockingClient:
         self._session = Session({"name": name})
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._dealer: Dealer | None = None
+        self._connected = False
         self._made = 0.0  # when the connection was made
         self._welcomes = 0
-        self._replies: dict[int, Message | SdkError | None] = {}  # calls that are waited for
+        self._talks = Conversations(self._session)
 
     # --- connection
 
@@ -81,10 +83,11 @@ class BlockingClient:
 
     def connect(self) -> None:
         """Returns when the kernel has said welcome.  Raises DaemonAbsent at once, DaemonSilent after the grace."""
-        if self._session.welcomed:
+        if self._connected:
             return
         if probe(self.runtime_dir).absent:
             raise DaemonAbsent(str(self.runtime_dir))
+        self._connected = True
         try:
             self._renew()
             while not self._session.welcomed:
@@ -95,6 +98,7 @@ class BlockingClient:
 
     def close(self) -> None:
         """Give up the connection.  The client may connect again."""
+        self._connected = False
         if self._dealer is not None:
             self._dealer.close()
             self._dealer = None
@@ -164,59 +168,22 @@ class BlockingClient:
     def _absorb(self, happenings: Iterable[object]) -> None:
         for happening in happenings:
             match happening:
-                case Answer(call=call, message=message) if call in self._replies:
-                    self._replies[call] = message
-                case Failure(call=call, error=error) if call in self._replies:
-                    self._replies[call] = error
+                case Answer() | Failure():
+                    self._talks.take(happening, time.monotonic())
                 case Welcomed():
                     self._welcomes += 1
                 case Dismissed(error=error):
                     raise error
 
-    def _open(self, requests: list[Request]) -> list[int]:
-        if self._dealer is None:
-            self.connect()
-        ids = [self._session.request(request, time.monotonic()) for request in requests]
-        self._replies.update(dict.fromkeys(ids))
-        return ids
-
-    def _ask(self, requests: list[Request]) -> list[Message]:
-        ids = self._open(requests)
-        try:
-            while any(self._replies[id] is None for id in ids):
-                self._step()
-            return self._take(ids)
-        finally:
-            self._drop(ids)
-
-    def _take(self, ids: list[int]) -> list[Message]:
-        messages = []
-        for id in ids:
-            reply = self._replies[id]
-            if isinstance(reply, SdkError):
-                raise reply
-            if reply is not None:
-                messages.append(reply)
-        return messages
-
-    def _drop(self, ids: list[int]) -> None:
-        for id in ids:
-            self._replies.pop(id, None)
-            self._session.abandon(id)
-
     def _drive(self, talk: calls.Talk[T]) -> T:
+        self.connect()
+        conversation = self._talks.begin(talk, time.monotonic())
         try:
-            requests = next(talk)
-            while True:
-                try:
-                    replies = self._ask(requests)
-                except SdkError as error:
-                    requests = talk.throw(error)
-                else:
-                    requests = talk.send(replies)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+            while not conversation.over:
+                self._step()
+            return conversation.result()
+        finally:
+            self._talks.abandon(conversation)
 
     def _limits(self) -> Limits:
         return self._session.limits
@@ -258,19 +225,14 @@ class BlockingClient:
         """
         if on_change is None:
             return self._drive(calls.wait(id, timeout))
-        until = None if timeout is None else time.monotonic() + timeout
-        while True:
-            span = calls.LONGEST_WAIT if until is None else max(0.0, until - time.monotonic())
-            call = self._open([Request(Type.JOB_WAIT, {"job": id}, timeout=span)])[0]
-            try:
-                for event in self._events([f"job.{id}"], None, lambda: self._replies[call] is not None):  # noqa: B023
-                    on_change(event.state)
-                return dict(self._take([call])[0].body["document"])
-            except DeadlineExceeded:
-                if until is not None:
-                    raise
-            finally:
-                self._drop([call])
+        self.connect()
+        conversation = self._talks.begin(calls.wait(id, timeout), time.monotonic())
+        try:
+            for event in self._events([f"job.{id}"], None, lambda: conversation.over):
+                on_change(event.state)
+            return conversation.result()
+        finally:
+            self._talks.abandon(conversation)
 
     def cancel(self, id: str, key: str | None = None, timeout: float | None = TIMEOUT) -> dict[str, Any]:
         """End a job as cancelled; returns its document.  Without effect on a job that has ended."""

@@ -15,7 +15,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from qcosd.protocol import CHUNK, ERRORS, SPECS, VERSION, Message, ProtocolError, Side, Type, decode, encode
+from qcosd.protocol import (
+    CHUNK,
+    ERRORS,
+    MAX_FRAME,
+    SPECS,
+    VERSION,
+    Message,
+    ProtocolError,
+    Side,
+    Type,
+    Violation,
+    decode,
+    encode,
+)
 from qcosd.sdk.errors import DeadlineExceeded, RequestFailed, SdkError
 
 HELLO_AGAIN = 0.5
@@ -100,6 +113,13 @@ class _Call:
     lost: bool = False  # sent in an earlier registration, to a kernel that has forgotten it
 
 
+def _encode(message: Message) -> list[bytes]:
+    frames = encode(message)
+    if len(frames[1]) > MAX_FRAME:
+        raise Violation(f"the body of {message.type.name} has {len(frames[1])} bytes, more than {MAX_FRAME}")
+    return frames
+
+
 def request_failed(table: dict[str, Any]) -> SdkError:
     """The exception of an error table of the wire."""
     if table["name"] == "deadline":
@@ -159,7 +179,7 @@ class Session:
         """
         self._last_id += 1
         id = self._last_id
-        encode(Message(request.type, request.body, id, payload=request.payload))
+        _encode(Message(request.type, request.body, id, payload=request.payload))
         due = None if request.timeout is None else now + request.timeout
         self._calls[id] = _Call(request, due, lost=not self.welcomed)
         self._send_calls(now)
@@ -171,7 +191,7 @@ class Session:
 
     def post(self, type: Type, body: dict[str, Any] | None = None, id: int = 0) -> None:
         """Send a message that has no reply."""
-        self._outgoing.append(encode(Message(type, body or {}, id, self.boot)))
+        self._outgoing.append(_encode(Message(type, body or {}, id, self.boot)))
 
     @property
     def open_calls(self) -> int:
@@ -257,7 +277,7 @@ class Session:
         if self._owed is None:
             self._owed = now
         boot = 0 if type is Type.HELLO else self.boot
-        self._outgoing.append(encode(Message(type, body, self._last_id, boot)))
+        self._outgoing.append(_encode(Message(type, body, self._last_id, boot)))
         return self._last_id
 
     def _unregister(self) -> None:
@@ -284,7 +304,7 @@ class Session:
             request = call.request
             left = None if call.due is None else max(0.0, call.due - now)
             message = Message(request.type, request.body, id, self.boot, left, request.key, request.payload)
-            self._outgoing.append(encode(message))
+            self._outgoing.append(_encode(message))
 
     def _close(self, id: int) -> _Call | None:
         call = self._calls.pop(id, None)

@@ -19,7 +19,7 @@ from qcosd.sdk.errors import DeadlineExceeded, StreamClosed
 from qcosd.sdk.links import Link, ZmqLink
 from qcosd.sdk.stream_session import ConsumerSession, Grant, ProducerSession, StreamMessage, close_frames, data_frames
 
-LINGER = 5.0
+LINGER = 1.0
 """Seconds that a closed stream goes on sending in the background."""
 
 
