@@ -18,6 +18,7 @@ from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import Event, FragmentProgram, Frame, Measure, Merge
 
 MAX_PLANS = 8192
+DEFAULT_DECODER = "pymatching-correlated"
 
 Rows = np.ndarray  # intp
 
@@ -63,7 +64,7 @@ class Plans:
         program: FragmentProgram,
         calibration: Calibration,
         *,
-        decoder: str = "pymatching-correlated",
+        decoder: str = DEFAULT_DECODER,
         buffer: int | None = None,
         templates: TemplateCache | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from qcos_plugins.matching_tracker.frames import DECODED, UNDECODED, NotFinal
 from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
 from qcos_plugins.matching_tracker.packed import Bits, mask, unpack, width
 from qcos_plugins.matching_tracker.path import Path
-from qcos_plugins.matching_tracker.plan import Plans
+from qcos_plugins.matching_tracker.plan import DEFAULT_DECODER, Plans
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
@@ -48,7 +48,7 @@ class Tracker:
         calibration: Calibration,
         shots: int,
         *,
-        decoder: str = "pymatching-correlated",
+        decoder: str = DEFAULT_DECODER,
         buffer: int | None = None,
         keep_records: bool = False,
         templates: TemplateCache | None = None,
@@ -74,6 +74,13 @@ class Tracker:
     @property
     def finished(self) -> bool:
         return not self._open
+
+    @property
+    def progress(self) -> float:
+        """How far the batch is, 0 to 1: ended shots count whole, open paths by the slots of their present fragment."""
+        done = sum(self._outcomes.paths.values())
+        done += sum(len(p.shots) * p.slot / max(1, p.fragment.length) for p in self._open.values())
+        return done / len(self._outcomes.rounds)
 
     def receive(self, block: Block, bits: Bits) -> list[Reply]:
         """Takes a block of slots.  ``bits``: uint8 (sum(block.m), ceil(block.shots/8)), little-endian along the shots.

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Service track: raw records of a batch become outcomes, decoded while the batch runs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from time import perf_counter
+from typing import Any
+
+import msgpack
+from qcos_plugins.matching_tracker.cache import TemplateCache
+from qcos_plugins.matching_tracker.follow import follow
+from qcos_plugins.matching_tracker.plan import DEFAULT_DECODER, Plans
+from qcos_plugins.matching_tracker.tracker import StreamFault, Tracker
+
+from qcosd.qec.calibration import Calibration
+from qcosd.qec.fragment import FragmentProgram
+from qcosd.sdk import Plugin, Refused
+
+KEPT_PROGRAMS = 4
+
+plugin = Plugin()
+templates = TemplateCache()  # outlives jobs: most programs are made of the same windows
+kept: OrderedDict[tuple[object, ...], Plans] = OrderedDict()
+
+
+@plugin.operation("track", "run")
+def run(lease: Any) -> Any:
+    """One batch."""
+    plans = _plans(lease)
+    tracker = Tracker(plans.program, plans.calibration, lease.shots, plans=plans, clock=perf_counter)
+    try:
+        follow(tracker, lease.stream, lease.progress)
+        summary = tracker.outcomes().summary()
+    except StreamFault as fault:
+        raise Refused("retry_later", str(fault), fault.details) from fault
+    return lease.result(outputs={"counts": msgpack.packb(summary["sum"])}, summary=summary)
+
+
+def _plans(lease: Any) -> Plans:
+    """Those of an earlier batch of the same work, where there is one."""
+    decoder = lease.options.get("decoder") or DEFAULT_DECODER
+    buffer = (lease.options.get("set") or {}).get("buffer")
+    key = (lease.inputs["fragments"], lease.inputs["calibration"], decoder, buffer)
+    if key not in kept:
+        try:
+            kept[key] = Plans(
+                FragmentProgram.from_bytes(lease.input("fragments")),
+                Calibration.from_bytes(lease.input("calibration")),
+                decoder=decoder,
+                buffer=None if buffer is None else int(buffer),
+                templates=templates,
+            )
+        except ValueError as error:
+            raise Refused("bad_input", str(error)) from error
+        if len(kept) > KEPT_PROGRAMS:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key]
+
+
+if __name__ == "__main__":
+    plugin.main()
