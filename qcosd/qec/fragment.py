@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgpack
 
@@ -26,6 +26,8 @@ from qcosd.qec.geometry import Cell, Coord, Rect
 from qcosd.qec.program import Condition
 
 VERSION = 1
+
+T = TypeVar("T")
 
 # Ranks: the order of execution inside a slot.  On one patch operations of one slot never go backwards in rank.
 SPLIT, MEASURE, INIT, HADAMARD, SEAM, ROUND = range(6)
@@ -240,6 +242,10 @@ class FragmentProgram:
         return out
 
     def to_bytes(self) -> bytes:
+        # Regions at rest have the same part in slot after slot, and the same instructions in all their parts: each is
+        # written once, and named by its number.
+        parts: _Numbers[Part] = _Numbers()
+        circuits: _Numbers[tuple[Instruction, ...]] = _Numbers()
         doc = {
             "version": VERSION,
             "distance": self.distance,
@@ -255,11 +261,16 @@ class FragmentProgram:
                     "decision": None
                     if f.decision is None
                     else [*f.decision[:1], list(_cond(f.decision.condition)), *f.decision[2:]],
-                    "slots": [[_parts(s.parts), [_event(e) for e in s.events], s.regions] for s in f.slots],
+                    "slots": [
+                        [[parts.of(p) for p in s.parts], [_event(e) for e in s.events], s.regions] for s in f.slots
+                    ],
                 }
                 for f in self.fragments
             ],
         }
+        doc["parts"] = [[p.patches, p.rank, circuits.of(p.instructions), p.detectors] for p in parts.distinct]
+        # Coordinates dominate the artifact: flat lists of ints pack to half the size of nested pairs.
+        doc["circuits"] = [[[n, [v for site in t for v in site]] for n, t in c] for c in circuits.distinct]
         return bytes(msgpack.packb(doc))
 
     @classmethod
@@ -267,13 +278,15 @@ class FragmentProgram:
         """Raises ValueError when the bytes are not a `fragments` artifact of this version."""
         doc = open_artifact("fragments", VERSION, data)
         try:
+            circuits = [tuple(_read_instruction(i) for i in c) for c in doc["circuits"]]
+            parts = [Part(p, r, circuits[c], tuple(Detector(*d) for d in ds)) for p, r, c, ds in doc["parts"]]
             return cls(
                 distance=doc["distance"],
                 qubits=doc["qubits"],
                 registers=doc["registers"],
                 cells=doc["cells"],
                 assumptions=doc["assumptions"],
-                fragments=tuple(_read_fragment(f) for f in doc["fragments"]),
+                fragments=tuple(_read_fragment(f, parts) for f in doc["fragments"]),
             )
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ValueError(f"not a fragments artifact: {error!r}") from error
@@ -291,19 +304,32 @@ def open_artifact(kind: str, version: int, data: bytes) -> dict[str, Any]:
     return dict(doc)
 
 
-def _cond(condition: Condition) -> tuple[tuple[int, ...], str, int]:
-    return (condition.bits, condition.comparison, condition.value)
+def _cond(condition: Condition) -> tuple[tuple[int, ...], str, bytes]:
+    # msgpack integers end at 64 bits, registers do not.
+    value = condition.value.to_bytes((condition.value.bit_length() + 7) // 8, "big")
+    return (condition.bits, condition.comparison, value)
 
 
 def _read_cond(item: Any) -> Condition:
-    return Condition(bits=tuple(item[0]), comparison=item[1], value=item[2])
+    return Condition(bits=tuple(item[0]), comparison=item[1], value=int.from_bytes(item[2], "big"))
 
 
-def _parts(parts: tuple[Part, ...]) -> list[Any]:
-    # Coordinates dominate the artifact: flat lists of ints pack to half the size of nested pairs.
-    return [
-        [p.patches, p.rank, [[n, [v for c in t for v in c]] for n, t in p.instructions], p.detectors] for p in parts
-    ]
+class _Numbers(Generic[T]):
+    """Numbers of distinct things, in the order in which they are met."""
+
+    def __init__(self) -> None:
+        self.distinct: dict[T, int] = {}
+        self._met: dict[int, int] = {}  # by identity: to hash a long tuple is slow
+
+    def of(self, thing: T) -> int:
+        if id(thing) not in self._met:
+            self._met[id(thing)] = self.distinct.setdefault(thing, len(self.distinct))
+        return self._met[id(thing)]
+
+
+def _read_instruction(item: Any) -> Instruction:
+    name, flat = item
+    return Instruction(name, tuple(zip(flat[::2], flat[1::2], strict=True)))
 
 
 def _event(event: Event) -> list[Any]:
@@ -324,26 +350,17 @@ def _read_event(item: Any) -> Event:
     return event
 
 
-def _read_slot(item: Any) -> Slot:
-    parts = tuple(
-        Part(
-            patches,
-            rank,
-            tuple(Instruction(n, tuple(zip(flat[::2], flat[1::2], strict=True))) for n, flat in instructions),
-            tuple(Detector(*d) for d in detectors),
-        )
-        for patches, rank, instructions, detectors in item[0]
-    )
+def _read_slot(item: Any, parts: list[Part]) -> Slot:
     regions = tuple(Region(Rect(*rect), patches, basis) for rect, patches, basis in item[2])
-    return Slot(parts, tuple(_read_event(e) for e in item[1]), regions)
+    return Slot(tuple(parts[number] for number in item[0]), tuple(_read_event(e) for e in item[1]), regions)
 
 
-def _read_fragment(doc: Any) -> Fragment:
+def _read_fragment(doc: Any, parts: list[Part]) -> Fragment:
     decision = doc["decision"]
     return Fragment(
         index=doc["index"],
         entry=tuple((patch, Rect(*rect)) for patch, rect in doc["entry"]),
-        slots=tuple(_read_slot(s) for s in doc["slots"]),
+        slots=tuple(_read_slot(s, parts) for s in doc["slots"]),
         timeline=doc["timeline"],
         decision=None if decision is None else Decision(decision[0], _read_cond(decision[1]), decision[2], decision[3]),
     )
