@@ -90,14 +90,6 @@ class Library:
     def __init__(self) -> None:
         self._gates: dict[str, Gate] = {"U": U, "CX": CX}
 
-    def get(self, name: str) -> Gate | None:
-        return self._gates.get(name)
-
-    def is_taken(self, name: str) -> bool:
-        """Whether a program may not give this name to something of its own."""
-        gate = self._gates.get(name)
-        return gate is not None and not gate.replaceable
-
     def include(self, line: int) -> None:
         """Adds the gates of qelib1.inc; what the program defined before and a later edition adds stays the program's."""
         for gate in _qelib1():
@@ -111,7 +103,11 @@ class Library:
             self._gates[gate.name] = gate
 
     def define(self, definition: Definition) -> None:
-        """Adds a gate of the program after checking its body. Its name must be free."""
+        """Adds a gate of the program after checking its name and body. Raises SourceError."""
+        known = self._gates.get(definition.name)
+        if known is not None and not known.replaceable:
+            since = f"since line {known.line}" if known.line else "of qelib1.inc"
+            raise SourceError(definition.line, f"{definition.name} is already a gate, {since}")
         self._gates[definition.name] = self.checked(definition, definition.line)
 
     def checked(self, definition: Definition, line: int, *, replaceable: bool = False) -> Gate:

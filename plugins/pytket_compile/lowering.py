@@ -66,13 +66,7 @@ class Lowering:
                         statement.line, f'"{statement.path[:80]}" cannot be included, only "qelib1.inc"', "unsupported"
                     )
                 self._library.include(statement.line)
-                for name, (register, _) in self._registers.items():
-                    if self._library.is_taken(name):
-                        raise SourceError(
-                            statement.line, f"qelib1.inc defines gate {name}, a register since line {register.line}"
-                        )
             case Definition():
-                self._refuse_taken(statement.name, statement.line)
                 self._library.define(statement)
             case If():
                 self._if(statement)
@@ -124,16 +118,11 @@ class Lowering:
 
     # ---- names
 
-    def _refuse_taken(self, name: str, line: int) -> None:
-        if name in self._registers:
-            raise SourceError(line, f"{name} is already a register, since line {self._registers[name][0].line}")
-        if self._library.is_taken(name):
-            gate = self._library.get(name)
-            since = f"since line {gate.line}" if gate is not None and gate.line else "of qelib1.inc"
-            raise SourceError(line, f"{name} is already a gate, {since}")
-
     def _declare(self, register: Register) -> None:
-        self._refuse_taken(register.name, register.line)
+        # Registers and gates never stand in the same place, so a register may be called like a gate (`creg s[2];`).
+        if register.name in self._registers:
+            known = self._registers[register.name][0]
+            raise SourceError(register.line, f"{register.name} is already a register, since line {known.line}")
         what, most = ("qubits", MAX_QUBITS) if register.quantum else ("bits", MAX_BITS)
         if register.size < 1:
             raise SourceError(register.line, f"register {register.name} has no {what}")

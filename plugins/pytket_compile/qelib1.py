@@ -62,14 +62,13 @@ gate rc3x a,b,c,d {
   h d; t d; cx c,d; tdg d; h d; cx a,d; t d; cx b,d; tdg d; cx a,d; t d; cx b,d; tdg d;
   h d; t d; cx c,d; tdg d; h d;
 }
-gate c3z a,b,c,d {
-  p(pi/8) a; p(pi/8) b; p(pi/8) c; p(pi/8) d;
+gate c3x a,b,c,d {
+  h d; p(pi/8) a; p(pi/8) b; p(pi/8) c; p(pi/8) d;
   cx a,b; p(-pi/8) b; cx a,b;
   cx b,c; p(-pi/8) c; cx a,c; p(pi/8) c; cx b,c; p(-pi/8) c; cx a,c;
   cx c,d; p(-pi/8) d; cx b,d; p(pi/8) d; cx c,d; p(-pi/8) d; cx a,d; p(pi/8) d;
-  cx c,d; p(-pi/8) d; cx b,d; p(pi/8) d; cx c,d; p(-pi/8) d; cx a,d;
+  cx c,d; p(-pi/8) d; cx b,d; p(pi/8) d; cx c,d; p(-pi/8) d; cx a,d; h d;
 }
-gate c3x a,b,c,d { h d; c3z a,b,c,d; h d; }
 gate c3sqrtx a,b,c,d {
   h d; cu1(pi/8) a,d; cx a,b; cu1(-pi/8) b,d; cx a,b; cu1(pi/8) b,d;
   cx b,c; cu1(-pi/8) c,d; cx a,c; cu1(pi/8) c,d; cx b,c; cu1(-pi/8) c,d; cx a,c; cu1(pi/8) c,d; h d;
