@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from qcos_plugins.stim_adapter.feed import ContradictoryDecision, feed
+from qcos_plugins.stim_adapter.feed import feed
 from qcos_plugins.stim_adapter.machine import Machine
 from qcos_plugins.stim_adapter.steps import Compiler
 
@@ -50,10 +50,7 @@ def run(lease: Any) -> Any:
     machine = Machine(
         compiler.program, noise, lease.shots, lease.seed, lease.batch, compiler=compiler, round_ns=device.round_ns
     )
-    try:
-        feed(machine, lease.stream)
-    except ContradictoryDecision as error:
-        raise Refused("internal", f"decided twice: {error}") from error
+    feed(machine, lease.stream)
     return lease.result()
 
 

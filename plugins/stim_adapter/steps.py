@@ -53,9 +53,10 @@ class Prepare(NamedTuple):
 
 
 class GaugeFix(NamedTuple):
-    """A fresh |Y> stands in as |+>, whose random stabilisers include X_L, which does not stabilise |Y>: take it out.
+    """A fresh |Y> stands in as |+>, whose random stabiliser X_L does not stabilise |Y>: make it Y_L, which does.
 
-    ``operator`` reads Z_L of the frame, ``pauli`` applies X_L."""
+    ``operator`` tells where the frame has X_L, ``pauli`` applies Z_L there.  Taking X_L out would not be enough: with one
+    reference for all shots, nothing would then make independent from shot to shot what |Y> makes random."""
 
     operator: stim.Circuit
     pauli: stim.Circuit
@@ -255,7 +256,7 @@ class _Writer:
         if self._compiler.gauge_fix:
             column = " ".join("Z" + self._names[site] for site in event.rect.column())
             operator = stim.Circuit(f"OBSERVABLE_INCLUDE(0) {column}")
-            self._inject(GaugeFix(operator, self._string(event.rect, "X")))
+            self._inject(GaugeFix(operator, self._string(event.rect, "Z")))
 
     def _measure(self, event: Measure, instruction: Instruction) -> None:
         rect = spanning_rect(Rect(*c, *c) for c in instruction.targets)

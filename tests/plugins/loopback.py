@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.outcomes import Outcomes
 from qcos_plugins.matching_tracker.tracker import Tracker
 from qcos_plugins.pytket_compile.compiler import compile_source
@@ -21,6 +22,7 @@ from qcosd.qec.stream import Block, Decided
 
 PERFECT = Calibration.uniform(0)
 PRIOR = Calibration.uniform(1e-3)
+TEMPLATES = TemplateCache()  # shared by all runs of a test session: most of the time goes into building them
 
 
 @dataclass
@@ -60,7 +62,7 @@ def run(
 ) -> Run:
     """Runs a batch.  ``machine``: further arguments of `Machine`; others go to `Tracker`."""
     hardware = Machine(program, noise, shots, seed, batch, faults=faults, **(machine or {}))
-    follower = Tracker(program, prior, shots, keep_records=records, **tracker)
+    follower = Tracker(program, prior, shots, keep_records=records, **{"templates": TEMPLATES, **tracker})
     done = Run(None, follower)  # type: ignore[arg-type]
     decided: dict[str, np.ndarray] = {}
     stream = hardware.run()
