@@ -37,7 +37,7 @@ from qcosd.schema import (
 )
 
 __all__ = [
-    "AREAS", "CHUNK", "ERRORS", "HEADER", "HEARTBEAT", "INTERRUPTS", "MAX_DEPTH", "MAX_FRAME", "MAX_HEADER", "MAX_PAYLOADS", "SPECS", "VERSION",
+    "AREAS", "BOOT_MAP", "CHUNK", "ERRORS", "HEADER", "HEARTBEAT", "INTERRUPTS", "MAX_DEPTH", "MAX_FRAME", "MAX_HEADER", "MAX_PAYLOADS", "SPECS", "VERSION",
     "Message", "ProtocolError", "Side", "Spec", "Type", "Violation", "decode", "encode", "error_table",
 ]  # fmt: skip
 
@@ -56,6 +56,15 @@ HEADER: tuple[Field, ...] = (
     Field("id", UINT, "correlation id: chosen by the requester, repeated by the reply; 0 where no reply is due", False),
     Field("deadline", SECONDS, "seconds for which the requester waits, counted from the arrival of the request", False),
     Field("key", KEY, "idempotency key of a request that has an effect", False),
+)
+
+BOOT_MAP: tuple[Field, ...] = (
+    Field("protocol", UINT, "highest protocol version of the kernel"),
+    Field("component", NAME, "name of the component"),
+    Field("incarnation", UINT, "number of this process"),
+    Field("identity", TEXT, "PLAIN user name"),
+    Field("token", TEXT, "PLAIN password"),
+    Field("endpoint", TEXT, "ZeroMQ endpoint of the plugin socket"),
 )
 
 

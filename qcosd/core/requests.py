@@ -55,7 +55,7 @@ class Slot:
     key: tuple[str, str] | None = None
     subject: str | None = None
     want: str = ""  # of a parked slot: the state of the subject that answers it
-    open: bool = True
+    pending: bool = True
 
 
 @dataclass(slots=True)
@@ -137,7 +137,7 @@ class Requests:
 
     def answer(self, slot: Slot, reply: Reply, now: float) -> None:
         """Answer a slot. Nothing to do for one that is closed: its deadline has passed or its peer is gone."""
-        if not slot.open:
+        if not slot.pending:
             return
         self._close(slot)
         after = reply.after
@@ -155,7 +155,7 @@ class Requests:
 
     def refuse(self, slot: Slot, refused: Refused) -> None:
         """Answer a slot with an error. The key is free again: nothing happened under it."""
-        if not slot.open:
+        if not slot.pending:
             return
         self._close(slot)
         self._outbox.error(slot.peer.channel, slot.peer.address, slot.id, refused.name, refused.text, refused.details)
@@ -185,7 +185,7 @@ class Requests:
         """Let a repeat of a keyed request take the place of the first one."""
         if slot.key is None or (kept := self._keys.get(slot.key)) is None or kept.reply is not None:
             return
-        heirs = [other for other in kept.joined if other.open and other is not slot]
+        heirs = [other for other in kept.joined if other.pending and other is not slot]
         if heirs:
             heir, kept.joined = heirs[0], heirs[1:]
             heir.key, slot.key = slot.key, None
@@ -195,7 +195,7 @@ class Requests:
             del self._keys[slot.key]
 
     def _close(self, slot: Slot) -> None:
-        slot.open = False
+        slot.pending = False
         del self._open[_name(slot.peer, slot.id)]
         slots = self._of_peer[id(slot.peer)]
         slots.discard(slot)
