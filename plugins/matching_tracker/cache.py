@@ -13,11 +13,11 @@ from qcos_plugins.matching_tracker.window import RegionWindow
 
 from qcosd.qec.calibration import Calibration
 
-MAX_EDGES = 3_000_000
+MAX_EDGES = 300_000
 
 
 class TemplateCache:
-    """Least recently used templates, bounded by the edges of their graphs (about 0.5 kB each).
+    """Least recently used templates, bounded by the edges of their graphs (1.7 kB each as measured).
 
     Two levels of keys: the digests of a region window's parts, which cost microseconds; and, when those are new, the text of
     its local circuit, because windows that differ only in their past have the same one.

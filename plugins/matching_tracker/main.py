@@ -17,7 +17,7 @@ from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
 from qcosd.sdk import Plugin, Refused
 
-KEPT_PROGRAMS = 4
+KEPT_PROGRAMS = 2
 
 plugin = Plugin()
 templates = TemplateCache()  # outlives jobs: most programs are made of the same windows

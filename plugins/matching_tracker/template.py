@@ -81,24 +81,24 @@ class _Edges:
         self._components: dict[str, str] = {}
 
     def lines(self, model: stim.DetectorErrorModel, correlated: bool) -> list[str]:
+        """The error model of the window's own edges: whole hyperedges if correlations are used, single edges if not."""
         out = []
-        for line in str(model).splitlines():
-            line = line.strip()
+        for line in str(model).split("\n"):
             if not line.startswith("error("):
                 continue
             head, _, targets = line.partition(") ")
-            kept = [edge for edge in map(self._component, targets.split(" ^ ")) if edge]
-            if kept and correlated:
+            kept = []
+            for text in targets.split(" ^ "):
+                edge = self._components.get(text)
+                if edge is None:
+                    edge = self._components[text] = self._decide(text)
+                if edge:
+                    kept.append(edge)
+            if correlated and kept:
                 out.append(f"{head}) {' ^ '.join(kept)}")
             else:
                 out += [f"{head}) {edge}" for edge in kept]
         return out
-
-    def _component(self, text: str) -> str:
-        known = self._components.get(text)
-        if known is None:
-            known = self._components[text] = self._decide(text)
-        return known
 
     def _decide(self, text: str) -> str:
         words = text.split()
