@@ -18,6 +18,7 @@ from qcosd.protocol import MAX_FRAME
 from qcosd.shell.connections import Connection, Connections
 from qcosd.shell.drain import Drain
 
+HANDSHAKE_SECONDS = 2.0  # for a new connection to prove who it is
 FAREWELL_SECONDS = 0.05  # for the last message to leave before a connection is shut down
 
 
@@ -110,6 +111,7 @@ class Bus:
         try:
             first = self._socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
+            self._connections.read_empty()
             return False
         # All frames of a message have arrived when its first one has.
         frames = self._socket.recv_multipart(zmq.NOBLOCK) if first.more else []
@@ -142,6 +144,8 @@ def server_socket(
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
     socket.setsockopt(zmq.SNDHWM, limits.high_water)
     socket.setsockopt(zmq.RCVHWM, limits.high_water)
+    # Also how soon a peer in its cool-down tries again: libzmq leaves a handshake that was answered with "later" hanging.
+    socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
     interval = int(limits.heartbeat * 1000)
     socket.setsockopt(zmq.HEARTBEAT_IVL, interval)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * interval)

@@ -18,6 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 from qcosd.shell.drain import Drain
 
 _BUDGET = 64
+_CLOSED = -1  # no inode
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Connections:
         self._ended = ended
         self._by_descriptor: dict[int, Connection] = {}
         self._by_routing: dict[bytes, Connection] = {}
+        self._posthumous: list[Connection] = []  # have ended, but may have more messages in the socket
         self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._drain = Drain(loop, self._monitor, self._receive, _BUDGET)
 
@@ -79,11 +81,18 @@ class Connections:
         self._by_descriptor[descriptor] = connection
         if routing:
             self._by_routing[routing] = connection
+        if connection.inode == _CLOSED:  # its end came before its messages were read, and is not reported again
+            self._posthumous.append(connection)
         return connection
 
     def with_routing(self, routing: bytes) -> Connection | None:
         """The live connection with this routing id, if it has sent anything."""
         return self._by_routing.get(routing)
+
+    def read_empty(self) -> None:
+        """To be called when the socket has been read empty."""
+        while self._posthumous:
+            self._forget(self._posthumous.pop())
 
     def close(self) -> None:
         """Stop watching. Call before the watched socket is closed."""
@@ -96,11 +105,11 @@ class Connections:
             frames = self._monitor.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return False
-        connection = self._by_descriptor.get(parse_monitor_message(frames)["value"])
-        if connection is None or connection.open:
-            return True  # it never sent anything, or the news is about an older connection with this number
         self._read_waiting()
-        self._forget(connection)
+        connection = self._by_descriptor.get(parse_monitor_message(frames)["value"])
+        # Without a record it never sent anything; if open, the news is about an older connection with this number.
+        if connection is not None and not connection.open:
+            self._forget(connection)
         return True
 
     def _forget(self, connection: Connection) -> None:
@@ -113,8 +122,8 @@ class Connections:
 
 
 def _inode_of(descriptor: int) -> int:
-    """The inode behind a descriptor; -1 when it is closed."""
+    """The inode behind a descriptor, or _CLOSED."""
     try:
         return os.fstat(descriptor).st_ino
     except OSError:
-        return -1
+        return _CLOSED

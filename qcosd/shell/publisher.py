@@ -63,6 +63,7 @@ class Publisher:
         try:
             frame = self._socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
+            self._connections.read_empty()
             return False
         if frame.more:
             self._socket.recv_multipart(zmq.NOBLOCK)

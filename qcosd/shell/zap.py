@@ -80,10 +80,14 @@ class Authenticator:
             return False
         # routing id, empty delimiter, version, request id, domain, address, routing id of the peer, mechanism, credentials
         routing, delimiter, version, request, domain, address, _, mechanism, *credentials = frames
-        identity = self._identity_of(version, domain, address, mechanism, credentials)
+        identity, cooling = self._identity_of(version, domain, address, mechanism, credentials)
         if identity is None:
             self.refused += 1
             status, text, user = b"400", b"refused", b""
+        elif cooling:
+            # 400 would make the peer's libzmq give up for good; after 300 it tries again by itself.
+            self.refused += 1
+            status, text, user = b"300", b"later", b""
         else:
             status, text, user = b"200", b"OK", identity.encode()
         reply = [routing, delimiter, _VERSION, request, status, text, user, b""]
@@ -93,21 +97,22 @@ class Authenticator:
 
     def _identity_of(
         self, version: bytes, domain: bytes, address: bytes, mechanism: bytes, credentials: list[bytes]
-    ) -> str | None:
+    ) -> tuple[str | None, bool]:
+        """Who it is, None where that is not proved, and whether it is in its cool-down."""
         if version != _VERSION or mechanism != b"PLAIN" or len(credentials) != 2:
-            return None
+            return None, False
         try:
             area, peer, name = domain.decode("ascii"), address.decode("ascii"), credentials[0].decode("ascii")
         except UnicodeDecodeError:
-            return None
+            return None, False
         password = credentials[1]
         if area in _DOMAINS_OF_CLIENTS:
             known = name == CLIENT_NAME and hmac.compare_digest(password, self._client_token)
-            return f"uid:{uid_of(peer)}" if known and not self._is_cooling(peer) else None
+            return (f"uid:{uid_of(peer)}", self._is_cooling(peer)) if known else (None, False)
         if area == PLUGINS_DOMAIN:
             known = name in self._plugin_tokens and hmac.compare_digest(password, self._plugin_tokens[name])
-            return name if known and not self._is_cooling(name) else None
-        return None
+            return (name, self._is_cooling(name)) if known else (None, False)
+        return None, False
 
     def _is_cooling(self, peer: str) -> bool:
         end = self._cooling.get(peer)

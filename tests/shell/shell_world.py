@@ -43,18 +43,16 @@ class Inbox:
         return await self.reports.get()
 
 
-async def disconnected(peer: Any) -> asyncio.Future[None]:
-    """A future that is done when the connection of an asynchronous peer ends."""
+def disconnected(peer: Any) -> asyncio.Task[None]:
+    """Is done when the connection of an asynchronous peer ends."""
     monitor = peer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def watch() -> None:
         await monitor.recv_multipart()
-        ended.set_result(None)
+        peer.disable_monitor()
+        monitor.close(0)
 
-    watching = asyncio.create_task(watch())
-    ended.add_done_callback(lambda _: (watching.cancel(), peer.disable_monitor()))
-    return ended
+    return asyncio.create_task(watch())
 
 
 class World:

@@ -140,7 +140,7 @@ def test_a_full_peer_does_not_hold_up_the_end(tmp_path: Path) -> None:
     run(test())
 
 
-def test_a_routing_id_that_is_taken_over_is_another_peer(tmp_path: Path) -> None:
+def test_a_freed_routing_id_can_pass_to_another_peer(tmp_path: Path) -> None:
     async def test() -> None:
         async with World(tmp_path) as world:
             inbox = Inbox()
@@ -150,14 +150,31 @@ def test_a_routing_id_that_is_taken_over_is_another_peer(tmp_path: Path) -> None
             _, old, _ = await inbox.next()
             world.closed(first)
             first.close()
-            second = world.plugin("other/2", routing=b"same")
-            # Until libzmq has noticed the end of the first, it refuses the routing id to the second, which sees nothing of it.
             assert await inbox.next() == ("gone", old)
+            second = world.plugin("other/2", routing=b"same")
             await second.send(b"from the second")
             kind, new, frames = await inbox.next()
             assert (kind, frames) == ("received", [b"from the second"])
             assert (old.identity, new.identity) == ("hello/1", "other/2")
             assert old.routing == new.routing
+
+    run(test())
+
+
+def test_a_routing_id_in_use_cannot_be_taken(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            bus = world.bus(inbox, "plugins")
+            owner = world.plugin("hello/1", routing=b"same")
+            await owner.send(b"mine")
+            _, connection, _ = await inbox.next()
+            thief = world.plugin("other/2", routing=b"same")
+            connected = thief.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            await connected.recv_multipart()
+            world.keep(connected)
+            bus.send(connection.routing, [b"for the owner"])
+            assert await owner.recv() == b"for the owner"
 
     run(test())
 
@@ -170,7 +187,7 @@ def test_messages_queued_before_a_restart_arrive_with_their_identity(tmp_path: P
             peer = world.plugin("hello/1")
             await peer.send(b"in the first life")
             assert (await inbox.next())[2] == [b"in the first life"]
-            cut = await disconnected(peer)
+            cut = disconnected(peer)
             world.end(bus)
             await cut
             await peer.send(b"while nobody was there")  # queued by the peer's libzmq, and delivered before any HELLO
@@ -223,7 +240,7 @@ def test_a_disconnected_peer_gets_its_last_message_and_is_heard_no_more(tmp_path
             peer = world.peer()
             await peer.send(b"malformed")
             _, connection, _ = await inbox.next()
-            ended = await disconnected(peer)
+            ended = disconnected(peer)
             bus.send(connection.routing, [b"goodbye"])
             assert bus.disconnect(connection.routing) == connection
             world.authenticator.refuse(connection.peer, 1.0)
