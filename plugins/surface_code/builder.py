@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import count
 
-from qcos_plugins.surface_code.stabilisers import BY_ROUND, Stabilisers
+from qcos_plugins.surface_code.stabilisers import BY_ROUND, Stabilisers, plaquettes_of
 
 from qcosd.qec.fragment import (
     HADAMARD,
@@ -80,7 +80,7 @@ class Builder:
         self._known_parts: dict[Part, Part] = {}
         self._entry = tuple((patch, self.rect(patch)) for patch in sorted(self.cells))
         for patch, rect in self._entry:
-            self._stabilisers.settle(rect.plaquettes())
+            self._stabilisers.settle(rect)
             self._settled.add(Region(rect, (patch,)))
             self._occupy(self.cells[patch])
 
@@ -101,9 +101,8 @@ class Builder:
         if state != "Y":
             raise ValueError(f"no hand-over of state {state!r}")
         rect = self._born(patch, cell)
-        plaquettes = rect.plaquettes()
-        self._stabilisers.arrive(plaquettes)
-        sites = (*rect.data(), *(p.centre for p in plaquettes))
+        self._stabilisers.arrive(rect)
+        sites = (*rect.data(), *(p.centre for p in plaquettes_of(rect)))
         self._add((patch,), INIT, rect, [Instruction("HANDOVER_Y", sites)])
         self._events.append(Handover(patch, rect, state))
 
@@ -126,7 +125,7 @@ class Builder:
         axis = 0 if basis == "Z" else 1
         # All plaquettes from the first patch's representative to the second's: their product is the joint parity.
         records = tuple(
-            (0, *p.centre, 0) for p in whole.plaquettes() if p.basis == basis and a[axis] < p.centre[axis] < b[axis]
+            (0, *p.centre, 0) for p in plaquettes_of(whole) if p.basis == basis and a[axis] < p.centre[axis] < b[axis]
         )
         tag = next(self._tags) if tag is None else tag
         self._events.append(Merge(first, second, basis, tag, records, self._line(seam, a, basis)))
@@ -173,7 +172,7 @@ class Builder:
         data = rect.data()
         moves = tuple(site for source in data for site in (source, rotate(source, rect)))
         self._add((patch,), HADAMARD, rect, [Instruction("H", tuple(data)), Instruction("PERM", moves)])
-        records = tuple((0, *p.centre, 0) for p in rect.plaquettes() if p.basis == "X")
+        records = tuple((0, *p.centre, 0) for p in plaquettes_of(rect) if p.basis == "X")
         self._events.append(Hadamard(patch, records))
 
     def frame(
@@ -303,7 +302,7 @@ class Builder:
         return tuple(site for site in seam if (site[1] == a.y0 if basis == "Z" else site[0] == a.x0))
 
     def _read(self, patches: tuple[int, ...], rank: int, rect: Rect, sites: list[Coord], basis: str) -> None:
-        detectors = self._stabilisers.read(sites, basis, rect.plaquettes())
+        detectors = self._stabilisers.read(sites, basis, plaquettes_of(rect))
         self._add(patches, rank, rect, [Instruction("M" if basis == "Z" else "MX", tuple(sites))], detectors)
 
     def _add(
@@ -352,7 +351,7 @@ def _reset(sites: list[Coord], basis: str) -> Instruction:
 
 @lru_cache(maxsize=1024)
 def _round_instructions(rect: Rect) -> tuple[Instruction, ...]:
-    plaquettes = rect.plaquettes()
+    plaquettes = plaquettes_of(rect)
     x_centres = tuple(p.centre for p in plaquettes if p.basis == "X")
     z_centres = tuple(p.centre for p in plaquettes if p.basis == "Z")
     layers = []
@@ -376,7 +375,7 @@ def _round_instructions(rect: Rect) -> tuple[Instruction, ...]:
 @lru_cache(maxsize=1024)
 def _settled_round(region: Region) -> Part:
     detectors = []
-    for plaquette in region.rect.plaquettes():
+    for plaquette in plaquettes_of(region.rect):
         records: tuple[RecordName, ...] = ((-1, *plaquette.centre, 0), (0, *plaquette.centre, 0))
         detectors.append(Detector(*plaquette.centre, BY_ROUND, records))
     return Part(region.patches, ROUND, _round_instructions(region.rect), tuple(detectors))

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Service qecc: a logical program and a device become fragments of lattice surgery on rotated surface codes."""
+"""Bus glue of the surface code."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgpack
 from qcos_plugins.surface_code.prepare import facts, prepare
@@ -10,25 +12,31 @@ from qcos_plugins.surface_code.schedule import Unsupported
 from qcosd.qec.program import LogicalProgram, ProgramError
 from qcosd.sdk import Plugin, Refused
 
+DEFAULT_DISTANCE = 3
+
 plugin = Plugin()
 
 
 @plugin.operation("qecc", "prepare")
-def prepare_program(lease):
-    options = lease.options
-    distance = options.get("distance", 3)
-    if not isinstance(distance, int) or distance < 3 or distance % 2 == 0:
-        raise Refused("bad_input", f"distance {distance}: an odd number of at least 3 expected")
+def prepare_(lease: Any) -> Any:
+    """A logical program (`optimised`) and what a `device` can do, to `fragments` on canonical coordinates."""
+    distance = lease.options.get("distance", DEFAULT_DISTANCE)
+    if type(distance) is not int or distance < 3 or distance % 2 == 0:
+        raise Refused("bad_input", f"distance {distance!r}: an odd number of at least 3 expected")
     try:
         program = LogicalProgram.from_bytes(lease.input("optimised"))
     except ProgramError as error:
-        raise Refused("bad_input", f"optimised program: {error}") from error
-    device = msgpack.unpackb(lease.input("device"))
+        raise Refused("bad_input", str(error)) from error
     try:
-        fragments = prepare(program, distance, movement=bool(device["movement"]))
+        movement = bool(msgpack.unpackb(lease.input("device"))["movement"])
+    except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+        raise Refused("bad_input", f"the device does not say whether it moves qubits: {error!r}") from error
+    try:
+        fragments = prepare(program, distance, movement)
     except Unsupported as error:
-        source = options.get("source_name", "program")
-        raise Refused("unsupported", f"{source}:{error.line}: {error}") from error
+        raise Refused(
+            "unsupported", f"{lease.options.get('source_name') or 'program'}:{error.line}: {error}"
+        ) from error
     return lease.result(outputs={"fragments": fragments.to_bytes()}, facts=facts(fragments))
 
 

@@ -10,6 +10,7 @@ round behind, so ``dt`` is 0 or -1.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from qcosd.qec.fragment import Detector, RecordName
@@ -18,12 +19,24 @@ from qcosd.qec.geometry import Coord, Plaquette, Rect, other, rotate
 BY_ROUND, BY_READING = 0, 1  # kinds of detectors
 
 
+@lru_cache(maxsize=4096)
+def plaquettes_of(rect: Rect) -> tuple[Plaquette, ...]:
+    """`Rect.plaquettes`, remembered: a corridor is asked for at each of its operations."""
+    return tuple(rect.plaquettes())
+
+
 class Known(NamedTuple):
     """A stabiliser of ``basis`` on ``support`` has the value parity(``records``)."""
 
     basis: str
     support: frozenset[Coord]
     records: frozenset[RecordName]
+
+
+@lru_cache(maxsize=4096)
+def _measured(rect: Rect) -> tuple[tuple[Coord, Known], ...]:
+    """What is known of each plaquette after a round."""
+    return tuple((p.centre, Known(p.basis, p.support(), frozenset([(-1, *p.centre, 0)]))) for p in plaquettes_of(rect))
 
 
 class Stabilisers:
@@ -38,15 +51,14 @@ class Stabilisers:
         for site in sites:
             self._fresh[site] = basis
 
-    def arrive(self, plaquettes: Iterable[Plaquette]) -> None:
+    def arrive(self, patch: Rect) -> None:
         """An encoded state arrives with a hand-over record for each plaquette."""
-        for plaquette in plaquettes:
-            self._set(plaquette, (0, *plaquette.centre, 1))
+        for p in plaquettes_of(patch):
+            self._known[p.centre] = Known(p.basis, p.support(), frozenset([(0, *p.centre, 1)]))
 
-    def settle(self, plaquettes: Iterable[Plaquette]) -> None:
+    def settle(self, patch: Rect) -> None:
         """Every plaquette was measured in the slot before, as at the beginning of a fragment."""
-        for plaquette in plaquettes:
-            self._set(plaquette, (-1, *plaquette.centre, 0))
+        self._known.update(_measured(patch))
 
     def read(self, sites: Iterable[Coord], basis: str, region: Iterable[Plaquette]) -> tuple[Detector, ...]:
         """Data qubits of a region are measured in this slot.  Returns the detectors of plaquettes read as a whole."""
@@ -73,7 +85,7 @@ class Stabilisers:
     def turn(self, patch: Rect) -> None:
         """A transversal H and the quarter turn of a lone patch."""
         turned = {}
-        for plaquette in patch.plaquettes():
+        for plaquette in plaquettes_of(patch):
             known = self._known.pop(plaquette.centre, None)
             if known is not None:
                 support = frozenset(rotate(site, patch) for site in known.support)
@@ -85,10 +97,9 @@ class Stabilisers:
     def measure(self, region: Rect) -> tuple[Detector, ...]:
         """A round of one region.  Returns its detectors; the records of this round are then those of the slot before."""
         detectors = []
-        for plaquette in region.plaquettes():
-            centre, basis = plaquette.centre, plaquette.basis
+        for centre, measured in _measured(region):
             known = self._known.get(centre)
-            support = plaquette.support()
+            basis, support, _ = measured
             missing: frozenset[Coord] | None = None
             records: frozenset[RecordName] = frozenset()
             if known is None:
@@ -97,13 +108,10 @@ class Stabilisers:
                 missing, records = support - known.support, known.records
             if missing is not None and all(self._fresh.get(site) == basis for site in missing):
                 detectors.append(_detector(centre, BY_ROUND, records ^ {(0, *centre, 0)}))
-            self._set(plaquette, (-1, *centre, 0))
+            self._known[centre] = measured
         for site in region.data():
             self._fresh.pop(site, None)
         return tuple(detectors)
-
-    def _set(self, plaquette: Plaquette, record: RecordName) -> None:
-        self._known[plaquette.centre] = Known(plaquette.basis, plaquette.support(), frozenset([record]))
 
 
 def _detector(centre: Coord, kind: int, records: Iterable[RecordName]) -> Detector:

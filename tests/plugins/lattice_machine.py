@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import stim
 
-from qcosd.qec.fragment import Frame, FragmentProgram, Hadamard, Handover, Init, Measure, Merge, Split
+from qcosd.qec.fragment import FragmentProgram, Frame, Hadamard, Handover, Init, Measure, Merge, Split
 from qcosd.qec.geometry import plaquette_basis
 
 

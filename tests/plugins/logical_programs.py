@@ -30,7 +30,9 @@ def conditional(bits: tuple[int, ...], comparison: str, value: int, *body: Op) -
     return Op("if", qubits_of(body), 1, condition=Condition(bits, comparison, value), body=body)
 
 
-def programs(qubits: int = 3, bits: int = 2, length: int = 8, hadamards: bool = True) -> st.SearchStrategy[LogicalProgram]:
+def programs(
+    qubits: int = 3, bits: int = 2, length: int = 8, hadamards: bool = True
+) -> st.SearchStrategy[LogicalProgram]:
     """Random programs over all kinds of operations.  Drawn by seed: hypothesis alone prefers trivial ones."""
     return st.builds(
         lambda seed: random_program(Random(seed), qubits, bits, length, hadamards), st.integers(0, 2**32 - 1)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 import stim
 from logical_programs import measure, op, program
-
 from qcos_plugins.surface_code.builder import Builder
 from qcos_plugins.surface_code.prepare import prepare
+
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.circuit import NonlinearFrame, whole_circuit
 from qcosd.qec.geometry import other
@@ -121,7 +121,9 @@ def check(write, d, basis):
     silent = whole_circuit(fragments, None, parities)
     records = stim.Circuit(silent.text).compile_sampler().sample(32)
     assert records.shape[1] == silent.measurements == sum(len(s.records()) for s in fragments.fragments[0].sequence())
-    detections = stim.Circuit(silent.text).compile_m2d_converter().convert(measurements=records, append_observables=False)
+    detections = (
+        stim.Circuit(silent.text).compile_m2d_converter().convert(measurements=records, append_observables=False)
+    )
     assert not detections.any()
     for parity, value in zip(silent.observables, values, strict=True):
         assert ((records[:, sorted(parity.records)].sum(axis=1) + parity.constant) % 2 == value).all()

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lattice_machine import Shot, agrees
 from logical_programs import conditional, measure, op, program, programs
-
 from qcos_plugins.surface_code.prepare import prepare
 from qcos_plugins.surface_code.schedule import Unsupported
+
 from qcosd.qec.program import Op
 
 
@@ -36,7 +36,17 @@ def test_random_programs_without_movement(logical):
 
 @pytest.mark.parametrize("distance", [3, 5])
 def test_each_gate_and_its_inverse(distance):
-    gates = [op("h", 0), op("s", 0), op("h", 0), op("sdg", 0), op("h", 1), op("cx", 0, 1), op("y", 1), op("s", 1), op("h", 1)]
+    gates = [
+        op("h", 0),
+        op("s", 0),
+        op("h", 0),
+        op("sdg", 0),
+        op("h", 1),
+        op("cx", 0, 1),
+        op("y", 1),
+        op("s", 1),
+        op("h", 1),
+    ]
     opposite = {"s": "sdg", "sdg": "s"}
     back = [Op(opposite.get(gate.kind, gate.kind), gate.qubits, 1) for gate in reversed(gates)]
     results = run(program(2, 2, *gates, *back, measure(0, 0), measure(1, 1)), distance=distance)
@@ -88,12 +98,16 @@ def test_paulis_wait_in_program_order_for_the_bits_they_read():
 
 
 def test_hadamards_fold_where_nothing_moves():
-    logical = program(1, 2, op("h", 0), op("z", 0), op("h", 0), op("x", 0), measure(0, 0), op("x", 0), op("h", 0), measure(0, 1))
+    logical = program(
+        1, 2, op("h", 0), op("z", 0), op("h", 0), op("x", 0), measure(0, 0), op("x", 0), op("h", 0), measure(0, 1)
+    )
     for movement in (False, True):
         results = run(logical, shots=20, movement=movement)
         assert {shot.bits[0] for shot in results} == {0}
         assert {shot.bits[1] for shot in results} == {0, 1}
-    names = {i.name for f in prepare(logical, 3, False).fragments for s in f.slots for p in s.parts for i in p.instructions}
+    names = {
+        i.name for f in prepare(logical, 3, False).fragments for s in f.slots for p in s.parts for i in p.instructions
+    }
     assert not names & {"H", "PERM"}
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from logical_programs import conditional, idle, measure, op, program, programs
-
 from qcos_plugins.surface_code.builder import Builder
 from qcos_plugins.surface_code.floor import Floor, Need
 from qcos_plugins.surface_code.prepare import facts, prepare
+
 from qcosd.qec.fragment import FragmentProgram, Frame, Handover, Init, Measure, Merge
 from qcosd.qec.geometry import cell_rect
 
@@ -147,7 +147,9 @@ def test_a_measured_qubit_is_prepared_again_only_if_it_is_used():
 
 @pytest.mark.parametrize("d", [3, 5])
 def test_a_decision_waits_for_the_window_that_commits_its_bit(d):
-    first, *_ = prepare(program(2, 2, measure(0, 0), conditional((0,), "==", 1, op("h", 1)), measure(1, 1)), d).fragments
+    first, *_ = prepare(
+        program(2, 2, measure(0, 0), conditional((0,), "==", 1, op("h", 1)), measure(1, 1)), d
+    ).fragments
     assert first.length == 3 * d  # measured in slot d, committed up to 2d, and a buffer of d
     assert [t for t, e in events(first) if isinstance(e, Init)] == [0, d]  # no slot is without a patch
 
