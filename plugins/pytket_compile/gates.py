@@ -24,7 +24,7 @@ from qcosd.qec.program import GATES
 
 T = TypeVar("T", bound=Hashable)
 
-MAX_STEPS: Final = 500_000
+MAX_STEPS: Final = 200_000
 """Operations that one gate, and the whole program, may come to."""
 MAX_WORK: Final = 2_000_000
 """Calls and terms of expressions looked at while gates are expanded: about two seconds."""
@@ -34,6 +34,8 @@ MAX_PRIMITIVES: Final = 4_096
 """Calls within a gate whose unitary is multiplied out."""
 MAX_BLOCKS: Final = 1_000_000
 """Longest idle."""
+MAX_ANGLE: Final = 1e6
+"""Radians. Beyond that, neighbouring floating-point numbers are too far apart to tell a multiple of pi/2."""
 MAX_DIFFERENCE: Final = 1e-7
 """Largest entry of the difference between a gate and its steps: some rounded angles add up."""
 _ROUNDING: Final = 1e-12
@@ -201,6 +203,8 @@ class Expander:
         if gate is ID or gate is U0:
             return (Step("idle", (0,), _blocks(values, line)),)
         if gate is U:
+            if max(map(abs, values)) > MAX_ANGLE:
+                raise SourceError(line, f"an angle of {max(values, key=abs):.3g} is too large to be exact")
             matrix = clifford.rotation(*values)
             names = clifford.gates_of(matrix)
             if names is None:

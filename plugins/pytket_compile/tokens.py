@@ -13,6 +13,7 @@ MAX_SOURCE: Final = 8 * 1024 * 1024
 """Bytes of source: a program of this size holds more operations than are accepted anyway."""
 MAX_DIGITS: Final = 300
 """Longest number: 2**997 has 300 digits, and Python refuses to convert more than 4300."""
+MAX_NAME: Final = 200
 
 _TOKEN: Final = re.compile(
     r"""
@@ -71,6 +72,8 @@ def tokens_of(text: str) -> Iterator[Token]:
         elif kind != "space":
             if kind in ("int", "real") and len(word) > MAX_DIGITS:
                 raise SourceError(line, f"a number of {len(word)} digits is too long")
+            if kind == "id" and len(word) > MAX_NAME:
+                raise SourceError(line, f"a name of {len(word)} characters is too long")
             yield Token(kind, word, line)
     while True:
         yield Token("end", "", line)

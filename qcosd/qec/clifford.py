@@ -45,17 +45,20 @@ def rotation(theta: float, phi: float, lam: float) -> Matrix:
 
 def gates_of(matrix: Matrix) -> tuple[str, ...] | None:
     """The cheapest gates, first one first, that make this unitary up to global phase; None if it is not Clifford."""
+    if not all(cmath.isfinite(entry) for entry in matrix):
+        return None
     normal = _normal(matrix)
-    for known, gates in _table():
-        if max(abs(a - b) for a, b in zip(known, normal, strict=True)) < TOLERANCE:
-            return gates
-    return None
+    return next((gates for known, gates in _table() if _distance(known, normal) < TOLERANCE), None)
 
 
 def deviation(matrix: Matrix) -> float:
     """How far the unitary is from the nearest Clifford gate: the largest difference of an entry."""
     normal = _normal(matrix)
-    return min(max(abs(a - b) for a, b in zip(known, normal, strict=True)) for known, _ in _table())
+    return min(_distance(known, normal) for known, _ in _table())
+
+
+def _distance(first: Matrix, second: Matrix) -> float:
+    return max(abs(a - b) for a, b in zip(first, second, strict=True))
 
 
 def _normal(matrix: Matrix) -> Matrix:
@@ -74,7 +77,7 @@ def _table() -> tuple[tuple[Matrix, tuple[str, ...]], ...]:
     queue: list[tuple[int, int, tuple[str, ...], Matrix]] = [(0, 0, (), identity)]
     while queue:
         cost, length, gates, matrix = heapq.heappop(queue)
-        if any(max(abs(a - b) for a, b in zip(known, matrix, strict=True)) < TOLERANCE for known, _ in found):
+        if any(_distance(known, matrix) < TOLERANCE for known, _ in found):
             continue
         found.append((matrix, gates))
         for name, factor in GATES.items():
