@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tracker as a plugin: one lease, one stream, one summary."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import sampled
+from qcos_plugins.matching_tracker import main
+
+from qcosd.core.manifest import Manifest
+from qcosd.sdk import Refused
+from qcosd.sdk.streams import StreamWriter
+from qcosd.sdk.testing import make_lease, stream_pair
+from qcosd.shell.manifest import read_manifest
+
+RECORDING = sampled.record(sampled.ghz(3, 3), 3e-3, 50, [[0, 1], [0, 2]])
+INPUTS = {"fragments": RECORDING.program.to_bytes(), "calibration": RECORDING.rates.to_bytes()}
+
+
+def run(blocks: list[tuple[sampled.Block, Any]], inputs: dict[str, bytes] = INPUTS, **options: Any) -> tuple[Any, list]:
+    """What the operation returns, and what it sends, when a machine sends these blocks with a credit of one."""
+    reader, writer = stream_pair(credit=1)
+    lease = make_lease("track.run", inputs, options, shots=RECORDING.shots, batch=0, stream=reader)
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(send, writer, blocks)
+        try:
+            result = main.run(lease)
+        finally:
+            reader.close()
+            answers = sending.result()
+    return result, answers
+
+
+def send(writer: StreamWriter, blocks: list[tuple[sampled.Block, Any]]) -> list[dict[str, Any]]:
+    for block, bits in blocks:
+        writer.send(block.to_map(), bits.tobytes())
+    # A writer that has sent nothing was never opened, and nobody tells it of the end.
+    return [message.header for message in writer] if blocks else []
+
+
+def recorded() -> list[tuple[sampled.Block, Any]]:
+    return sampled.blocks(RECORDING.program, RECORDING.records, RECORDING.program.distance)
+
+
+def test_a_lease_gives_the_counts_of_its_batch() -> None:
+    result, answers = run(recorded())
+    expected = sampled.track(RECORDING)
+    assert result.summary["sum"]["counts"] == expected.counts
+    assert result.summary["sum"]["counts_undecoded"] == expected.counts_undecoded
+    assert sum(result.summary["sum"]["latency_us"].values()) == expected.windows
+    assert set(result.outputs) == {"counts"}
+    assert msgpack.unpackb(result.outputs["counts"]) == result.summary["sum"]
+    assert {header["type"] for header in answers} == {"ack"}
+    assert answers[-1]["committed"] == answers[-1]["received"] == expected.rounds[0] + 1
+    assert msgpack.unpackb(msgpack.packb(result.summary)) == result.summary
+
+
+def test_a_second_batch_of_a_program_builds_nothing() -> None:
+    run(recorded())
+    result, _ = run(recorded())
+    assert result.summary["sum"]["templates_missed"] == 0
+
+
+def test_options_choose_decoder_and_buffer() -> None:
+    result, _ = run(recorded(), decoder="pymatching", set={"buffer": "2"})
+    assert result.summary["same"]["decoder"] == "pymatching"
+    assert result.summary["same"]["window"] == {"commit": 3, "buffer": 2}
+    expected = sampled.track(RECORDING, decoder="pymatching", buffer=2)
+    assert result.summary["sum"]["counts"] == expected.counts
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda block, bits: (replace(block, round=block.round + 1), bits),
+        lambda block, bits: (block, bits[:-1]),
+        lambda block, bits: (replace(block, status="lost"), bits),
+    ],
+    ids=["gap", "short", "lost"],
+)
+def test_a_broken_stream_ends_the_lease_and_asks_for_another(spoil: Any) -> None:
+    blocks = recorded()[:2]
+    blocks[1] = spoil(*blocks[1])
+    with pytest.raises(Refused) as refused:
+        run(blocks)
+    assert refused.value.code == "retry_later"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "message"),
+    [
+        ({}, {"decoder": "magic"}, "unknown decoder 'magic'"),
+        ({}, {"set": {"buffer": "-1"}}, "buffer -1"),
+        ({}, {"set": {"buffer": "wide"}}, "wide"),
+        ({"fragments": b"\x01"}, {}, "not a fragments artifact"),
+        ({"calibration": b"\x01"}, {}, "not a calibration artifact"),
+    ],
+)
+def test_bad_input_is_refused(inputs: dict[str, bytes], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refused, match=message) as refused:
+        run([], {**INPUTS, **inputs}, **options)
+    assert refused.value.code == "bad_input"
+
+
+def test_the_manifest_says_what_the_operation_is() -> None:
+    manifest: Manifest = read_manifest(Path(main.__file__).with_name("plugin.toml"))
+    (operation,) = manifest.operations
+    assert (operation.service, operation.op, operation.stream_in) == ("track", "run", "rounds")
+    assert tuple(operation.consumes) == ("fragments", "calibration")
