@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The session of a plugin: leases with epochs, results until acknowledged, silence of the kernel."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from qcosd.protocol import Message, Side, Type, decode, encode, error_table
+from qcosd.sdk.plugin_session import (
+    EXIT_BUS_SILENT,
+    EXIT_DISMISSED,
+    FaultAsked,
+    LeaseGiven,
+    LeaseLost,
+    PluginSession,
+    StopAsked,
+)
+from qcosd.sdk.session import Welcomed
+
+HELLO = {"name": "hello", "incarnation": 3, "services": ["hello.greet"], "slots": 1, "ready": True}
+GRACE = 8.0
+
+
+def lease_body(lease: int = 5, epoch: int = 1) -> dict[str, Any]:
+    return {
+        "lease": lease, "epoch": epoch, "job": "1", "service": "hello", "op": "greet", "batch": None, "options": {},
+        "shots": 1, "seed": 0, "inputs": {}, "stream": None, "budget": 1.0,
+    }  # fmt: skip
+
+
+class Wire:
+    """A plugin session that has been welcomed."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.boot = 4
+        self.session = PluginSession(dict(HELLO), self.now, GRACE)
+        self.session.hello(self.now)
+        self.welcome()
+
+    def sent(self) -> list[Message]:
+        return [decode(frames, Side.PLUGIN) for frames in self.session.outgoing()]
+
+    def one(self, type: Type) -> Message:
+        (message,) = [message for message in self.sent() if message.type is type]
+        return message
+
+    def say(self, type: Type, body: dict[str, Any] | None = None, id: int = 0) -> list[Any]:
+        return self.session.handle(encode(Message(type, body or {}, id, self.boot)), self.now)
+
+    def welcome(self) -> list[Any]:
+        hello = self.one(Type.HELLO)
+        assert hello.body == {**HELLO, "versions": [1, 1], "ready": hello.body["ready"]}
+        body = {"version": 1, "boot": self.boot, "heartbeat": 1.0, "limits": {}}
+        return self.say(Type.WELCOME, body, hello.id)
+
+    def elapse(self, seconds: float) -> list[Any]:
+        self.now += seconds
+        return self.session.elapse(self.now)
+
+    def lease(self, lease: int = 5, epoch: int = 1) -> list[Any]:
+        return self.say(Type.LEASE, lease_body(lease, epoch))
+
+    def done(self, lease: int = 5, epoch: int = 1) -> Message:
+        self.session.done(lease, epoch, {}, {}, None, self.now)
+        return self.one(Type.DONE)
+
+
+def test_a_lease_is_given_once_and_ends_with_the_acknowledgement() -> None:
+    wire = Wire()
+    (given,) = wire.lease()
+    assert given == LeaseGiven(5, 1, lease_body())
+    assert wire.lease() == []
+    done = wire.done()
+    assert wire.session.leases == {5: 1}
+    assert wire.say(Type.ACK, id=done.id) == []
+    assert wire.session.leases == {}
+
+
+def test_a_result_is_repeated_in_the_next_registration() -> None:
+    wire = Wire()
+    wire.lease()
+    done = wire.done()
+    wire.say(Type.REHELLO, {"boot": wire.boot})
+    wire.welcome()
+    assert wire.one(Type.DONE) == done
+
+
+def test_a_late_result_is_forgotten() -> None:
+    wire = Wire()
+    wire.lease()
+    done = wire.done()
+    assert wire.say(Type.ERROR, {"error": error_table("late")}, done.id) == []
+    assert wire.session.leases == {}
+
+
+def test_revoking_tells_the_operation_and_then_the_kernel() -> None:
+    wire = Wire()
+    wire.lease()
+    assert wire.say(Type.REVOKE, {"lease": 5, "epoch": 1, "reason": "cancelled"}) == [LeaseLost(5, 1, "cancelled")]
+    assert wire.say(Type.REVOKE, {"lease": 5, "epoch": 1}) == []
+    wire.session.done(5, 1, {}, {}, None, wire.now)
+    wire.session.progress(5, 1, 0.5, "late")
+    assert wire.sent() == []
+    wire.session.revoked(5, 1)
+    assert wire.one(Type.REVOKED).body == {"lease": 5, "epoch": 1}
+    assert wire.session.leases == {}
+
+
+def test_revoking_what_has_reported_already() -> None:
+    wire = Wire()
+    wire.lease()
+    done = wire.done()
+    assert wire.say(Type.REVOKE, {"lease": 5, "epoch": 1}) == [LeaseLost(5, 1, "revoked")]
+    wire.session.revoked(5, 1)
+    assert wire.one(Type.REVOKED).body == {"lease": 5, "epoch": 1}
+    assert wire.say(Type.ERROR, {"error": error_table("late")}, done.id) == []
+
+
+def test_revoking_an_unknown_lease_or_epoch_is_answered_at_once() -> None:
+    wire = Wire()
+    wire.lease(5, 2)
+    for lease, epoch in ((9, 1), (5, 1)):
+        assert wire.say(Type.REVOKE, {"lease": lease, "epoch": epoch}) == []
+        assert wire.one(Type.REVOKED).body == {"lease": lease, "epoch": epoch}
+    assert wire.session.leases == {5: 2}
+
+
+def test_a_higher_epoch_fences_the_lower_one() -> None:
+    wire = Wire()
+    wire.lease(5, 1)
+    lost, given = wire.lease(5, 2)
+    assert lost == LeaseLost(5, 1, "epoch 2 has begun") and given.epoch == 2
+    wire.session.done(5, 1, {}, {}, None, wire.now)
+    wire.session.progress(5, 1, 0.5, "")
+    assert wire.sent() == []
+    wire.session.revoked(5, 1)
+    assert wire.session.leases == {5: 2}
+    assert wire.lease(5, 1) == []
+
+
+def test_a_kernel_of_another_boot_knows_nothing_of_the_leases() -> None:
+    wire = Wire()
+    wire.lease(5)
+    wire.lease(6)
+    wire.session.done(6, 1, {}, {}, None, wire.now)
+    wire.sent()
+    wire.boot = 5
+    wire.say(Type.REHELLO, {"boot": 5})
+    welcomed, *lost = wire.welcome()
+    assert isinstance(welcomed, Welcomed) and welcomed.reborn
+    assert [(each.lease, each.epoch) for each in lost] == [(5, 1), (6, 1)]
+    assert wire.session.open_calls == 0
+
+
+def test_progress_is_clipped_to_its_range() -> None:
+    wire = Wire()
+    wire.lease()
+    wire.session.progress(5, 1, 1.7, "more than all")
+    assert wire.one(Type.PROGRESS).body["fraction"] == 1.0
+
+
+def test_readiness_is_told_and_remembered() -> None:
+    wire = Wire()
+    wire.session._hello["ready"] = False
+    wire.session.ready()
+    wire.one(Type.READY)
+    wire.say(Type.REHELLO, {"boot": wire.boot})
+    assert wire.one(Type.HELLO).body["ready"] is True
+
+
+def test_heartbeats_fill_the_silence() -> None:
+    wire = Wire()
+    wire.session.elapse(wire.now)
+    wire.sent()
+    beats = []
+    for _ in range(10):
+        wire.now = wire.session.next_deadline() or 0.0
+        wire.session.elapse(wire.now)
+        beats += [(wire.now, message.type) for message in wire.sent()]
+        wire.say(Type.PONG, id=1)
+    times = [50.0, *(at for at, _ in beats)]
+    assert max(b - a for a, b in pairwise(times)) <= 1.0
+    assert {Type.HEARTBEAT, Type.PING} >= {type for _, type in beats}
+
+
+def test_a_silent_kernel_is_asked_and_then_left() -> None:
+    wire = Wire()
+    left = []
+    for _ in range(1000):
+        wire.now = wire.session.next_deadline() or 0.0
+        left += wire.session.elapse(wire.now)
+        if left:
+            break
+    (stop,) = left
+    assert isinstance(stop, StopAsked) and stop.code == EXIT_BUS_SILENT
+    assert GRACE <= wire.now - 50.0 <= GRACE * 1.5
+    assert Type.PING in [message.type for message in wire.sent()]
+
+
+def test_a_kernel_that_answers_is_not_left() -> None:
+    wire = Wire()
+    for _ in range(200):
+        wire.now = wire.session.next_deadline() or 0.0
+        assert wire.session.elapse(wire.now) == []
+        for message in wire.sent():
+            if message.type is Type.PING:
+                wire.say(Type.PONG, id=message.id)
+    assert wire.now > 50.0 + 5 * GRACE
+
+
+def test_stop_fault_and_dismissal() -> None:
+    wire = Wire()
+    assert wire.say(Type.STOP, {"seconds": 2.0, "reason": "bye"}) == [StopAsked("bye")]
+    assert wire.say(Type.FAULT, {"kind": "slow", "seconds": 2.0}) == [FaultAsked("slow", 2.0)]
+    (stop,) = wire.say(Type.GOODBYE, {"error": error_table("bad_message")})
+    assert isinstance(stop, StopAsked) and stop.code == EXIT_DISMISSED
