@@ -80,7 +80,7 @@ def _compiler(lease: Any, noise: Calibration) -> Compiler:
 def _refusing(code: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise Refused(code, str(error)) from error
 
 

@@ -204,25 +204,27 @@ def random_circuit(seed: int, qubits: int | None = None, length: int | None = No
     """
     rng = random.Random(f"oracle/{seed}")
     n = qubits or rng.randint(1, 4)
-    gates: list[Gate] = [Gate("h", (q,)) for q in range(n) if rng.random() < 0.5]
+    gates: list[Gate] = [Gate("h", (q,)) for q in range(n) if rng.random() < 0.7]
     branches = 0
-    for _ in range(length or rng.randint(4, 12)):
+    for _ in range(length or rng.randint(5, 14)):
         draw = rng.random()
         pair = tuple(rng.sample(range(n), 2)) if n > 1 else None
         one = (rng.randrange(n),)
-        if draw < 0.3 and pair:
+        if draw < 0.26 and pair:
             gates.append(Gate(rng.choice(sorted(TWO)), pair))
-        elif draw < 0.62:
+        elif draw < 0.5:
             gates.append(Gate(rng.choice(CLIFFORDS), one))
-        elif draw < 0.76:
+        elif draw < 0.68:
             gates.append(Gate("measure", one, bit=rng.randrange(2)))
-        elif draw < 0.82:
+        elif draw < 0.73:
             gates.append(Gate("reset", one))
-        elif draw < 0.85:
+        elif draw < 0.76:
             gates.append(Gate("barrier", tuple(range(n))))
         elif ifs != "none":
+            if not any(gate.name == "measure" for gate in gates):
+                gates.append(Gate("measure", (rng.randrange(n),), bit=rng.randrange(2)))
             body = Gate(rng.choice(PAULIS), one)
-            if ifs == "both" and branches < 2 and rng.random() < 0.5:
+            if ifs == "both" and branches < 2 and rng.random() < 0.7:
                 branches += 1
                 other = Gate(rng.choice(("cx", "cz")), pair) if pair else Gate("reset", one)
                 body = rng.choice((Gate("h", one), Gate("s", one), Gate("reset", one), other))

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated machine as a plugin: what it says of itself, and one batch through a stream with a credit of one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback import PRIOR, prepared
+from loopback import run as looped
+from qcos_plugins.matching_tracker.follow import follow
+from qcos_plugins.matching_tracker.tracker import Tracker
+from qcos_plugins.stim_adapter import main
+from qcos_plugins.stim_adapter.feed import ContradictoryDecision, feed
+from qcos_plugins.stim_adapter.machine import Machine
+from qcos_plugins.stim_adapter.steps import Compiler
+from test_stim_adapter import BRANCHES
+
+from qcosd.qec.calibration import PRIOR_FLOOR, Calibration
+from qcosd.qec.device import Device
+from qcosd.qec.placement import Placement
+from qcosd.qec.stream import Decided
+from qcosd.sdk import Refused
+from qcosd.sdk.testing import make_lease, read_manifest, stream_pair
+
+PROGRAM = prepared(BRANCHES)
+PLACEMENT = Placement.of("default", (2, 4), Compiler(PROGRAM, PRIOR).sites)
+INPUTS = {"fragments": PROGRAM.to_bytes(), "placement": PLACEMENT.to_bytes(), "calibration": PRIOR.to_bytes()}
+
+
+def run(inputs: dict[str, bytes] = INPUTS, shots: int = 100, seed: int = 5, **options: Any) -> Tracker:
+    """A batch with a real tracker at the other end."""
+    reader, writer = stream_pair(credit=1)
+    lease = make_lease("hardware.run", inputs, options, shots=shots, seed=seed, batch=0, stream=writer)
+    tracker = Tracker(PROGRAM, PRIOR, shots)
+    with ThreadPoolExecutor() as pool:
+        following = pool.submit(follow, tracker, reader, lambda fraction, text: None)
+        try:
+            main.run(lease)
+            following.result()
+        finally:
+            writer.close()
+    return tracker
+
+
+def rates(**options: Any) -> Calibration:
+    device = Device.named(options.get("device") or "default")
+    lease = make_lease("hardware.calibrate", {"device": device.to_bytes()}, options)
+    return Calibration.from_bytes(main.calibrate(lease).outputs["calibration"])
+
+
+def test_the_manifest_names_what_the_plugin_offers() -> None:
+    manifest = read_manifest(Path(main.__file__).with_name("plugin.toml"))
+    assert {f"{op.service}.{op.op}" for op in manifest.operations} == {
+        f"hardware.{op}" for op in ("describe", "calibrate", "run")
+    }
+
+
+def test_it_describes_its_device_and_keeps_the_noise_to_itself() -> None:
+    result = main.describe(make_lease("hardware.describe", {}, {"device": "small-grid"}))
+    device = Device.from_bytes(result.outputs["device"])
+    assert device.name == "small-grid"
+    assert device.width == 48
+    assert b"noise" not in result.outputs["device"]
+
+
+def test_the_calibration_is_the_truth_unless_a_prior_is_asked_for() -> None:
+    assert rates() == Calibration.uniform(1e-3)
+    assert rates(noise=3e-3) == Calibration.uniform(3e-3)
+    assert rates(noise=3e-3, prior=1e-2) == Calibration.uniform(1e-2)
+    assert rates(noise=0) == rates(prior=0) == Calibration.uniform(PRIOR_FLOOR)
+    assert rates(noise=None, prior=None, device=None) == Calibration.uniform(1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"noise": 0.5}, {"noise": -0.1}, {"prior": 1}, {"noise": "much"}, {"device": "none-such"}, {"device": "../x"}],
+)
+def test_bad_options_are_refused(options: dict[str, Any]) -> None:
+    lease = make_lease("hardware.calibrate", {"device": Device.named("default").to_bytes()}, options)
+    with pytest.raises(Refused) as refused:
+        main.calibrate(lease)
+    assert refused.value.code == "bad_input"
+
+
+@pytest.mark.parametrize("noise", [0, 2e-3])
+def test_a_batch_through_a_stream_is_the_batch_of_the_machine(noise: float) -> None:
+    tracker = run(noise=noise)
+    expected = looped(PROGRAM, Calibration.uniform(noise), PRIOR, 100, 5)
+    assert len(expected.outcomes.paths) == 3
+    assert (tracker.outcomes().bits == expected.outcomes.bits).all()
+    assert tracker.outcomes().detection_events == expected.outcomes.detection_events
+
+
+def test_batches_of_one_program_share_what_was_compiled() -> None:
+    main.compilers.clear()
+    run(seed=1)
+    (compiler,) = main.compilers.values()
+    run(seed=2)
+    assert list(main.compilers.values()) == [compiler]
+    for noise in (1e-4, 2e-4, 3e-4, 4e-4):
+        run(noise=noise, shots=1)
+    assert len(main.compilers) == main.KEPT_PROGRAMS
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("placement", b"\x00"),
+        ("placement", Placement.of("elsewhere", (0, 0), PLACEMENT.coordinates).to_bytes()),
+        ("placement", Placement.of("default", (0, 0), PLACEMENT.coordinates[1:]).to_bytes()),
+        ("placement", Placement.of("default", (-40, 0), PLACEMENT.coordinates).to_bytes()),
+        ("fragments", b"\x90"),
+    ],
+    ids=["no placement", "another device", "a site short", "off the grid", "no fragments"],
+)
+def test_artifacts_that_do_not_fit_are_refused(kind: str, data: bytes) -> None:
+    lease = make_lease("hardware.run", INPUTS | {kind: data}, shots=1, batch=0)
+    with pytest.raises(Refused) as refused:
+        main.run(lease)
+    assert refused.value.code == "wrong_output"
+
+
+@pytest.mark.parametrize("second", [0, 1], ids=["equal", "contradiction"])
+def test_an_equal_decision_is_ignored_and_a_contradiction_is_a_fault(second: int) -> None:
+    reader, writer = stream_pair(credit=1)
+    with ThreadPoolExecutor() as pool:
+        deciding = pool.submit(decide, reader, [("", 0, 0), ("", 0, second), ("k0=0", 1, 0)])
+        try:
+            machine = Machine(PROGRAM, PRIOR, 1, 1)
+            if second:
+                with pytest.raises(ContradictoryDecision):
+                    feed(machine, writer)
+            else:
+                assert feed(machine, writer)["blocks"] > 3
+        finally:
+            writer.close()
+            deciding.result()
+
+
+def decide(reader: Any, decisions: list[tuple[str, int, int]]) -> None:
+    """Takes whatever comes, and says all decisions at the first block."""
+    for message in reader:
+        if message.header["round"] == 0:
+            for path, k, value in decisions:
+                reader.send(Decided(path, k, 1).to_map(), bytes([value]))
+        reader.ack()
