@@ -6,14 +6,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from qcos_plugins.pytket_optimise.cost import Cost, cost_of
 from qcos_plugins.pytket_optimise.equivalence import equivalent
+from qcos_plugins.pytket_optimise.folding import Gate
 from qcos_plugins.pytket_optimise.passes import candidates
-from qcos_plugins.pytket_optimise.segments import components_of, segments_of, with_replaced
+from qcos_plugins.pytket_optimise.segments import Segment, components_of, segments_of, with_replaced
 
 from qcosd.qec.program import GATES, LogicalProgram, Op
+
+
+class Problem(NamedTuple):
+    """A run on connected qubits, which are counted from 0; equal problems have equal solutions."""
+
+    gates: tuple[Gate, ...]
+    fresh: frozenset[int]
+    read: frozenset[int]
+
+    @staticmethod
+    def ops(gates: Sequence[Gate]) -> list[Op]:
+        return [Op(kind, targets, 0) for kind, targets in gates]
 
 
 @dataclass
@@ -27,47 +40,51 @@ class Optimiser:
     """How often which way of writing was taken."""
     wrong: Counter[str] = field(default_factory=Counter)
     """How often a pass gave something else than it was given; such results are dropped."""
-    _known: dict[tuple[Any, ...], tuple[tuple[str, tuple[int, ...]], ...] | None] = field(default_factory=dict)
+    _known: dict[Problem, tuple[Gate, ...] | None] = field(default_factory=dict)
 
     def program(self, program: LogicalProgram) -> LogicalProgram:
         """The optimised program, equivalent to the given one."""
         ops: list[Op] = []
-        for unitary, run in segments_of(program.ops):
-            ops += self._segment(run) if unitary else run
+        for segment in segments_of(program.ops):
+            ops += self._segment(segment) if segment.unitary else segment.ops
         return LogicalProgram(program.quantum_registers, program.classical_registers, tuple(ops))
 
-    def _segment(self, gates: tuple[Op, ...]) -> tuple[Op, ...]:
+    def _segment(self, segment: Segment) -> tuple[Op, ...]:
         replaced = []
-        for places in components_of(gates):
-            better = self._component([gates[place] for place in places])
+        for places in components_of(segment.ops):
+            better = self._component([segment.ops[place] for place in places], segment)
             if better is not None:
                 replaced.append((places, better))
-        return with_replaced(gates, replaced)
+        return with_replaced(segment.ops, replaced)
 
-    def _component(self, gates: Sequence[Op]) -> tuple[Op, ...] | None:
-        """Better gates for a run on connected qubits, or None."""
+    def _component(self, gates: Sequence[Op], segment: Segment) -> tuple[Op, ...] | None:
+        """Better gates for a run on connected qubits, or None. All of them get the line of the first one."""
         qubits = sorted({qubit for op in gates for qubit in op.qubits})
         places = {qubit: place for place, qubit in enumerate(qubits)}
-        local = tuple((op.kind, tuple(places[qubit] for qubit in op.qubits)) for op in gates)
-        line = gates[0].line
-        if local not in self._known:
+        problem = Problem(
+            tuple((op.kind, tuple(places[qubit] for qubit in op.qubits)) for op in gates),
+            frozenset(places[qubit] for qubit in qubits if qubit in segment.fresh),
+            frozenset(places[qubit] for qubit in qubits if qubit in segment.read),
+        )
+        if problem not in self._known:
             if self.spent or self.expired():
                 self.spent = True
                 return None
-            self._known[local] = self._best([Op(kind, targets, line) for kind, targets in local], len(qubits))
-        best = self._known[local]
+            self._known[problem] = self._best(problem, len(qubits))
+        best = self._known[problem]
         if best is None:
             return None
-        return tuple(Op(kind, tuple(qubits[place] for place in targets), line) for kind, targets in best)
+        return tuple(Op(kind, tuple(qubits[place] for place in targets), gates[0].line) for kind, targets in best)
 
-    def _best(self, gates: Sequence[Op], qubits: int) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
+    def _best(self, problem: Problem, qubits: int) -> tuple[Gate, ...] | None:
         """The best equivalent candidate, or None if none is cheaper than the gates as they are."""
-        best: tuple[tuple[str, tuple[int, ...]], ...] | None = None
-        given = cost_of(gates)
+        gates = problem.ops(problem.gates)
+        given = cost_of(gates, problem.fresh, problem.read)
+        best: tuple[Gate, ...] | None = None
         least, chosen = given.rank(qubits), ""
-        for name, written in candidates([(op.kind, op.qubits) for op in gates], qubits):
-            ops = [Op(kind, targets, gates[0].line) for kind, targets in written]
-            cost = cost_of(ops)
+        for name, written in candidates(problem.gates, qubits):
+            ops = problem.ops(written)
+            cost = cost_of(ops, problem.fresh, problem.read)
             if cost.beats(given) and cost.rank(qubits) < least:
                 if equivalent(gates, ops):
                     best, least, chosen = tuple(written), cost.rank(qubits), name
@@ -90,7 +107,7 @@ def optimised(program: LogicalProgram, expired: Callable[[], bool]) -> tuple[Log
     result = optimiser.program(program)
     facts = {
         "gates": {"before": _counts(program), "after": _counts(result)},
-        "cost": {"before": _cost(program)._asdict(), "after": _cost(result)._asdict()},
+        "cost": {"before": _cost(program), "after": _cost(result)},
         "passes": dict(sorted(optimiser.replaced.items())),
         "budget_spent": optimiser.spent,
     }
@@ -103,5 +120,7 @@ def _counts(program: LogicalProgram) -> dict[str, int]:
     return dict(sorted(Counter(op.kind for op in program.ops if op.kind in GATES).items()))
 
 
-def _cost(program: LogicalProgram) -> Cost:
-    return cost_of(op for op in program.ops if op.kind in GATES)
+def _cost(program: LogicalProgram) -> dict[str, int]:
+    """Cost of all segments, one after the other."""
+    costs = [cost_of(s.ops, s.fresh, s.read) for s in segments_of(program.ops) if s.unitary]
+    return {key: sum(getattr(cost, key) for cost in costs) for key in Cost._fields}

@@ -4,31 +4,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from qcosd.qec.program import GATES, Op
+from qcosd.qec.program import GATES, PAULIS, Op
 
 MAX_GATES: Final = 1_000
 """Longest run that is looked at as one: a pass cannot be stopped, so this bounds how late a budget is noticed."""
 
 
-def segments_of(ops: Sequence[Op]) -> Iterator[tuple[bool, tuple[Op, ...]]]:
-    """Cuts operations into (True, gates) and (False, (one fence,)), which together are all of them in order.
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive operations: gates (`unitary`), or one fence.
+
+    `fresh`: those qubits of the gates that are prepared right before, `read`: those that are measured or reset right
+    after, or not used again. Barriers and Paulis in between do not count.
+    """
+
+    unitary: bool
+    ops: tuple[Op, ...]
+    fresh: frozenset[int] = frozenset()
+    read: frozenset[int] = frozenset()
+
+
+def segments_of(ops: Sequence[Op]) -> list[Segment]:
+    """Cuts operations into segments, which together are all of them in order.
 
     Fences are barriers, idles, measures, resets and ifs, whatever their qubits: none of them is ever passed.
     """
+    runs = list(_runs(ops))
+    # A qubit is ready before the first run, and nobody uses it after the last one.
+    fresh = _settled(runs)
+    read = _settled(runs[::-1])[::-1]
+    return [
+        Segment(run[0].kind in GATES, run, before, after) for run, before, after in zip(runs, fresh, read, strict=True)
+    ]
+
+
+def _runs(ops: Sequence[Op]) -> Iterator[tuple[Op, ...]]:
     run: list[Op] = []
     for op in ops:
         fence = op.kind not in GATES
         if run and (fence or len(run) >= MAX_GATES):
-            yield True, tuple(run)
+            yield tuple(run)
             run = []
         if fence:
-            yield False, (op,)
+            yield (op,)
         else:
             run.append(op)
     if run:
-        yield True, tuple(run)
+        yield tuple(run)
+
+
+def _settled(runs: Sequence[tuple[Op, ...]]) -> list[frozenset[int]]:
+    """For each run those of its qubits that a preparation or a read-out parts from all runs before it in this order."""
+    busy: set[int] = set()
+    out = []
+    for run in runs:
+        qubits = {qubit for op in run for qubit in op.qubits}
+        out.append(frozenset(qubits - busy))
+        kind = run[0].kind
+        if kind in ("measure", "reset"):
+            busy -= qubits
+        elif kind in GATES:
+            busy |= {qubit for op in run if op.kind not in PAULIS for qubit in op.qubits}
+        elif kind != "barrier":
+            busy |= qubits
+    return out
 
 
 def components_of(gates: Sequence[Op]) -> list[tuple[int, ...]]:
