@@ -26,7 +26,8 @@ RECORD_BYTES = 8 << 20
 
 def pack(bits: NDArray[np.uint8 | np.bool_]) -> Packed:
     """Packs the last axis (shots)."""
-    return np.packbits(bits, axis=-1, bitorder="little")
+    packed: Packed = np.packbits(bits, axis=-1, bitorder="little")
+    return packed
 
 
 def unpack(packed: Packed, shots: int) -> NDArray[np.uint8]:
@@ -117,7 +118,7 @@ class FlipBatch:
 
     def _changes(self, count: int) -> Packed:
         # Observables accumulate: the newest bits are what changed since the last look.
-        now = self._simulator.get_observable_flips(bit_packed=True)
+        now: Packed = self._simulator.get_observable_flips(bit_packed=True)
         bits = now[:count] & self.mask  # stim leaves garbage in the padding
         known = self._observables[:count]
         bits[: len(known)] ^= known & self.mask
@@ -141,7 +142,7 @@ def reader(runs: list[int]) -> list[str]:
     ``runs``: how many records were measured before, between and after the injected ones, which are left out: [3, 4]
     means three records, one injected, four records.
     """
-    lines = []
+    lines: list[str] = []
     back = sum(runs) + len(runs) - 1
     for run in runs:
         for _ in range(run):

@@ -8,7 +8,7 @@ differently, frames and reference are split, and the branches run one after the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -47,8 +47,9 @@ class Machine:
     """A batch of ``shots`` shots; equal arguments and decisions give equal bits.
 
     ``noise``: the true rates of the device.  ``compiler``: that of an earlier batch of the same program and noise, to
-    save its work.  ``faults``: at most one per shot, injected on top of the noise.  ``steer``, ``gauge_fix``: see
-    `Compiler`.  ``round_ns``: length of a round, for the time stamps.
+    save its work.  ``reference``: what makes a reference, given shots and seed.  ``faults``: at most one per shot,
+    injected on top of the noise.  ``steer``, ``gauge_fix``: see `Compiler`.  ``round_ns``: length of a round, for the
+    time stamps.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Machine:
         batch: int = 0,
         *,
         compiler: Compiler | None = None,
+        reference: Callable[[int, int], Reference] = CliffordReference,
         steer: bool = True,
         gauge_fix: bool = True,
         faults: Sequence[Fault] = (),
@@ -73,6 +75,7 @@ class Machine:
         self.batch = batch
         self.round_ns = round_ns
         self._compiler = compiler or Compiler(program, noise, steer=steer, gauge_fix=gauge_fix)
+        self._reference = reference
         self._program = program
         self._record_bytes = record_bytes
         self._faults: dict[int, dict[Place, list[tuple[int, Fault]]]] = defaultdict(lambda: defaultdict(list))
@@ -102,7 +105,7 @@ class Machine:
             fragment=self._program.fragments[0],
             shots=np.arange(self.shots),
             frames=FlipBatch(self.shots, len(self._compiler.sites), self._derived("", "frames"), self._record_bytes),
-            reference=CliffordReference(self.shots, self._derived("", "reference")),
+            reference=self._reference(self.shots, self._derived("", "reference")),
             steered={},
         )
 
