@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from qcosd.core.manifest import Manifest, Operation
 
@@ -17,11 +19,16 @@ class Provider:
     operation: Operation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Step:
     """Work to be done: one operation, or two that share a stream. ``parts[0]`` delivers the outputs."""
 
     parts: tuple[Provider, ...]
+
+    @cached_property
+    def load(self) -> Counter[str]:
+        """Component -> leases that the step takes."""
+        return Counter(part.component for part in self.parts)
 
     @property
     def name(self) -> str:
@@ -33,12 +40,12 @@ class Step:
         """Whether the step is done once for each batch."""
         return self.parts[0].operation.each == "batch"
 
-    @property
+    @cached_property
     def produces(self) -> frozenset[str]:
         """Kinds of artifact delivered."""
         return frozenset(self.parts[0].operation.produces)
 
-    @property
+    @cached_property
     def consumes(self) -> frozenset[str]:
         """Kinds of artifact that must exist before any part can start."""
         return frozenset(kind for part in self.parts for kind in part.operation.consumes)
@@ -50,6 +57,16 @@ class Plan:
 
     steps: tuple[Step, ...]
     cause: str = ""
+    frontier: tuple[
+        Step, ...
+    ] = ()  # steps that can start now; those of batches once nothing is left to do for the whole job
+
+    @classmethod
+    def of(cls, steps: list[Step], have: frozenset[str]) -> Plan:
+        """The plan with these steps, from the kinds at hand."""
+        whole = [step for step in steps if not step.per_batch]
+        frontier = [step for step in whole if step.consumes <= have] if whole else steps
+        return cls(tuple(steps), "", tuple(frontier))
 
 
 class _Blocked(Exception):
@@ -70,7 +87,7 @@ def resolve(
     """
     walk = _Walk(manifests, serviceable, pinned)
     try:
-        return Plan(tuple(walk.steps_to(target, have, frozenset())))
+        return Plan.of(walk.steps_to(target, have, frozenset()), have)
     except _Blocked as blocked:
         return Plan((), str(blocked))
 

@@ -286,16 +286,18 @@ class Kernel:
                 text = f"not done within {subject.terms.deadline:g} s" + (f": {subject.cause}" if subject.cause else "")
                 self.scheduler.end(subject, JobState.FAILED, now, "deadline", text)
             case "retry":
-                pass  # the work is ready again; ``fill`` sees it
+                self.scheduler.stir()
 
     # After every event
 
     def _settle(self, now: float) -> None:
         """Let what has changed have its consequences."""
         self.supervisor.advance(now)
+        if changed := self.supervisor.take_changed():
+            self.scheduler.stir()
         if not self.supervisor.stopping:
             self.scheduler.fill(now)
-        for component in self.supervisor.take_changed():
+        for component in changed:
             row = component.describe(now)
             del row["uptime"]  # it changes without an event
             self.topics.publish(f"plugin.{component.name}", row)

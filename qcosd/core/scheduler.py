@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +44,7 @@ class Scheduler:
         self._works: dict[Job, dict[tuple[str, int | None], Work]] = {}
         self._plans: dict[Any, Plan] = {}
         self._seen = -1  # version of the supervisor for which the plans hold
+        self._stirred = True  # whether there may be work that could start since the last ``fill``
         self.leases = Leases()
 
     # Giving work out
@@ -54,23 +56,32 @@ class Scheduler:
             self._plans.clear()
             for job in list(self._jobs.active.values()):
                 self.replan(job, now)
-        free = self._free()
+        free = self._free() if self._stirred else Counter()
+        self._stirred = False
         if not free:
             return
         for job in self._by_urgency(now):
-            for work in self._ready(job, now):
-                if not all(free.get(part.component) for part in work.step.parts):
-                    if work.batch is not None:
-                        break  # the other batches need the same components
-                    continue
-                for part in work.step.parts:
-                    free[part.component] -= 1
+            if any(step.load <= free for step in job.plan.frontier):
+                self._give(job, free, now)
+
+    def stir(self) -> None:
+        """Something outside has changed that may let work start: a component is ready, a pause is over."""
+        self._stirred = True
+
+    def _give(self, job: Job, free: Counter[str], now: float) -> None:
+        """Give ready work of a job to components that are free; take what it needs off their slots."""
+        for work in self._ready(job, now):
+            if work.step.load <= free:
+                free -= work.step.load
                 self._issue(work, now)
+            elif work.batch is not None:
+                return  # the other batches need the same components
 
     def replan(self, job: Job, now: float) -> None:
         """Find the way to the job's target anew; complete, hold or release the job accordingly."""
         if job.state in ENDED:
             return
+        self._stirred = True
         if self._jobs.complete(job):
             self._end(job, JobState.DONE, now)
             return
@@ -93,14 +104,12 @@ class Scheduler:
     def _serviceable(self, name: str) -> bool:
         return self._supervisor.serviceable(self._supervisor.components[name])
 
-    def _free(self) -> dict[str, int]:
+    def _free(self) -> Counter[str]:
         """Component -> leases that it can take now."""
-        free = {
-            component.name: component.slots - self.leases.load(component.incarnation)
-            for component in self._supervisor.components.values()
-            if component.state is State.READY
-        }
-        return {name: slots for name, slots in free.items() if slots > 0}
+        ready = (c for c in self._supervisor.components.values() if c.state is State.READY)
+        return +Counter(
+            {component.name: component.slots - self.leases.load(component.incarnation) for component in ready}
+        )
 
     def _by_urgency(self, now: float) -> list[Job]:
         """Jobs by effective priority: each ageing period of waiting counts one, up to one above the highest class; then the earliest deadline."""
@@ -116,15 +125,11 @@ class Scheduler:
 
     def _ready(self, job: Job, now: float) -> Iterator[Work]:
         """Work of a job that could start now. Batches are looked at only as far as somebody takes them."""
-        for step in job.plan.steps:
-            if (
-                not step.per_batch
-                and step.consumes <= job.artifacts.keys()
-                and (work := self._idle(job, step, None, now))
-            ):
+        for step in job.plan.frontier:
+            if not step.per_batch and (work := self._idle(job, step, None, now)):
                 yield work
-        steps = [step for step in job.plan.steps if step.per_batch]
-        if not steps or any(not step.per_batch for step in job.plan.steps):
+        steps = [step for step in job.plan.frontier if step.per_batch]
+        if not steps:
             return
         for batch in job.unfinished():
             has = job.has(batch).keys()
@@ -139,6 +144,8 @@ class Scheduler:
             return Work(job, step, batch, tuple(self.leases.number() for _ in step.parts), self.leases.number())
         if work.live or work.delivered or work.not_before > now:
             return None
+        if len(work.numbers) != len(step.parts):  # another provider took over, with or without a stream
+            work.numbers = tuple(self.leases.number() for _ in step.parts)
         work.step = step
         return work
 
@@ -265,6 +272,7 @@ class Scheduler:
         if lease is not None and lease.revoked:
             self._alarms.clear(("lease", lease))
             self.leases.remove(lease, settled=False)
+            self._stirred = True
 
     def expire(self, lease: Lease, now: float) -> Component | None:
         """The alarm of a lease. The component to be killed, where it has not given up a revoked lease in time."""
@@ -333,6 +341,7 @@ class Scheduler:
         self._alarms.clear(("lease", lease))
         lease.work.live.remove(lease)
         self.leases.remove(lease, settled=True)
+        self._stirred = True
 
     def _retire(self, work: Work) -> None:
         """Forget a work item of which nothing is left to do."""
