@@ -37,7 +37,7 @@ class LogSection:
 
     max_bytes: int = 8 << 20
     keep: int = 3
-    poll: float = 0.25
+    poll: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

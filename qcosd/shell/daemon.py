@@ -30,6 +30,8 @@ from qcosd.shell.publisher import Publisher
 from qcosd.shell.report import report
 from qcosd.shell.zap import Authenticator
 
+OVER_QUOTA_COOLDOWN = 1.0  # seconds until a peer that did not read may connect again
+
 
 @dataclass(frozen=True, slots=True)
 class Devices:
@@ -185,8 +187,8 @@ class Daemon:
                 devices.artifacts.drop(ticket)
             case effects.BlobRead(ticket, sha, offset, length):
                 devices.artifacts.read(sha, offset, length, partial(self._blob_read, ticket))
-            case effects.Disconnect(channel, address, reason, cooldown):
-                self._disconnect(channel, address, reason, cooldown)
+            case effects.Disconnect(channel, address, _, cooldown):
+                self._disconnect(channel, address, cooldown)
             case effects.Notify(fields):
                 devices.service_manager.tell(fields)
             case effects.Log(text, fields):
@@ -214,16 +216,16 @@ class Daemon:
 
     def _send_failed(self, channel: Channel, address: Address, sent: Sent) -> None:
         if sent is Sent.FULL:
-            self._disconnect(channel, address, sent.value, 1.0)
+            report("disconnecting a peer that does not read", {"channel": channel, "peer": address.identity})
+            self._disconnect(channel, address, OVER_QUOTA_COOLDOWN)
         self._events.append(events.PeerGone(channel, address, sent.value))
 
-    def _disconnect(self, channel: Channel, address: Address, reason: str, cooldown: float) -> None:
+    def _disconnect(self, channel: Channel, address: Address, cooldown: float) -> None:
         devices = self._attached
         connection = devices.buses[channel].disconnect(address.routing)
         if connection is not None:
             peer = connection.identity if channel is Channel.PLUGINS else connection.peer
             devices.authenticator.refuse(peer, cooldown)
-            report(f"{channel} peer disconnected: {reason}", {"identity": connection.identity, "peer": connection.peer})
 
     def _blob_written(self, ticket: int, offset: int, error: str | None) -> None:
         self.handle(events.BlobWritten(ticket, offset, error))

@@ -113,7 +113,13 @@ class Directories:
             leftover.unlink()
 
     def close(self) -> None:
-        """Release the directories and, if embedded, remove those that were made here."""
+        """Release the directories and, if embedded, remove those that were made here.
+
+        Sockets go while the lock is held, since libzmq leaves them: a client takes one for a daemon that does not answer.
+        """
+        if self._locks:
+            for path in (self.plugins_socket, self.clients_socket, self.events_socket):
+                path.unlink(missing_ok=True)
         if self._embedded:
             for path in reversed(self._made):
                 shutil.rmtree(path, ignore_errors=True)

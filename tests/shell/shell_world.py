@@ -108,14 +108,14 @@ class World:
     ) -> Any:
         """A connected socket; asynchronous or plain."""
         factory = zmq.asyncio.Socket if asynchronous else zmq.Socket
-        socket = factory(self.peers, kind)
+        socket = self.keep(factory(self.peers, kind))
         socket.linger = 0
-        socket.plain_username, socket.plain_password = user, token
+        if user:
+            socket.plain_username, socket.plain_password = user, token
         socket.sndhwm = socket.rcvhwm = queue
         if routing:
             socket.routing_id = routing
         socket.connect(self.endpoint(name))
-        self._open.append(socket)
         return socket
 
     def plugin(self, identity: str = "hello/1", **options: Any) -> Any:

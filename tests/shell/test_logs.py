@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log files: tailing, rotation, floods."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from qcosd.shell.logs import MAX_BYTES, MAX_LINE, MAX_LINES, LogFile, Logs
+
+
+def write(log: LogFile, data: bytes) -> None:
+    os.write(log.descriptor, data)
+
+
+def test_lines_are_told_once_and_whole(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "x.log", 1 << 20, 2)
+    write(log, b"one\ntwo\nthr")
+    assert log.new_lines() == ["one", "two"]
+    assert log.new_lines() == []
+    write(log, b"ee\n\xff\n")
+    assert log.new_lines() == ["three", "�"]
+    write(log, b"no end")
+    assert log.new_lines() == []
+    assert log.new_lines(final=True) == ["no end"]
+    assert log.new_lines(final=True) == []
+    log.close()
+
+
+def test_an_earlier_life_is_not_told_again(tmp_path: Path) -> None:
+    (tmp_path / "x.log").write_bytes(b"yesterday\n")
+    logs = Logs(tmp_path, 1 << 20, 2)
+    log = logs.open("x")
+    write(log, b"today\n")
+    assert logs.poll() == [("x", "today")]
+    assert (tmp_path / "x.log").read_bytes() == b"yesterday\ntoday\n"
+    assert logs.last_words("unheard of") == []
+    logs.close()
+
+
+def test_rotation_keeps_what_a_process_with_the_old_descriptor_writes(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "x.log", 4096, 2)
+    program = "import sys\nfor line in sys.stdin: print(line * 50, end='', flush=True); print('#', file=sys.stderr, flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=log.descriptor, stderr=subprocess.PIPE
+    ) as writer:
+        assert writer.stdin is not None and writer.stderr is not None
+        told: list[str] = []
+        for number in range(30):
+            writer.stdin.write(b"line %d of the log\n" % number)
+            writer.stdin.flush()
+            writer.stderr.readline()  # it has been written
+            told += log.new_lines()
+    assert told == [f"line {number} of the log" for number in range(30) for _ in range(50)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.log", "x.log.1", "x.log.2"]
+    assert log.path.stat().st_size <= 4096 + 2000
+    kept = b"".join((tmp_path / name).read_bytes() for name in ("x.log.2", "x.log.1", "x.log"))
+    assert b"\0" not in kept, "the writer went on at its old offset"
+    assert kept.endswith(b"line 29 of the log\n")
+    log.close()
+
+
+def test_without_rotated_files_the_size_is_still_bounded(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "x.log", 100, 0)
+    write(log, b"x" * 99 + b"\n" + b"more\n")
+    assert len(log.new_lines()) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["x.log"]
+    assert log.path.stat().st_size == 0
+    log.close()
+
+
+def test_a_flood_is_passed_over_and_said(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "x.log", 1 << 30, 2)
+    write(log, b"line\n" * MAX_BYTES)  # five times as much as is read in one go
+    lines = log.new_lines()
+    assert len(lines) == MAX_LINES + 2
+    assert lines[0] == f"({4 * MAX_BYTES} bytes passed over; see x.log)"
+    assert lines[1].endswith("lines passed over; see x.log)")
+    assert log.new_lines() == []
+    write(log, b"y" * (3 * MAX_LINE) + b"\nnext\n")
+    assert log.new_lines() == ["y" * MAX_LINE, "next"]
+    log.close()
+
+
+def test_a_line_that_never_ends_takes_no_memory(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "x.log", 1 << 30, 2)
+    for _ in range(10):
+        write(log, b"z" * MAX_LINE)
+        assert log.new_lines() == []
+    assert log.new_lines(final=True) == ["z" * MAX_LINE]
+    log.close()
