@@ -48,16 +48,17 @@ def row(client: BlockingClient, name: str) -> dict[str, Any]:
 
 
 def wait_for_state(client: BlockingClient, name: str, *states: str) -> dict[str, Any]:
-    for event in client.events([f"plugin.{name}"]):
+    for event in client.events([f"plugin.{name}"], timeout=60.0):
         if event.state["state"] in states:
             return event.state
-    raise AssertionError("events never end")
+    raise AssertionError(f"{name} is never {states}")
 
 
 def wait_for_stage(client: BlockingClient, job: str, stage: str) -> None:
-    for event in client.events([f"job.{job}"]):
+    for event in client.events([f"job.{job}"], timeout=60.0):
         if event.state.get("stage", "").startswith(stage):
             return
+    raise AssertionError(f"job {job} never comes to {stage}")
 
 
 def test_hello_through_the_daemon(client: BlockingClient) -> None:
@@ -111,7 +112,7 @@ def test_a_wait_ends_at_its_deadline(client: BlockingClient) -> None:
 
 
 def test_events_begin_with_the_snapshot_and_go_on(client: BlockingClient) -> None:
-    events = client.events(["job.", "plugin.hello"])
+    events = client.events(["job.", "plugin.hello"], timeout=60.0)
     first = next(events)
     assert first.snapshot
     job = greet(client, b"events")
@@ -183,7 +184,7 @@ def test_a_daemon_that_is_restarted_gets_open_requests_again(daemon: DaemonProce
 def test_subscribers_fetch_the_snapshot_of_a_new_boot(daemon: DaemonProcess) -> None:
     with BlockingClient(daemon.runtime, connect_grace=60.0) as client:
         boots = []
-        for event in client.events(["kernel"]):
+        for event in client.events(["kernel"], timeout=60.0):
             boots.append((event.state["boot"], event.snapshot))
             if len({boot for boot, _ in boots}) == 2:
                 break
