@@ -16,8 +16,8 @@ from pathlib import Path
 
 from qcosd.shell.lock import LOCK_NAME, DirectoryLock, LockHeld
 
-# The address of a Unix socket has 107 bytes; the longest here is that of a stream.
-LONGEST_RUNTIME_PATH = 107 - len("/streams/") - 32
+# The address of a Unix socket has 107 bytes; the longest here is that of a stream, /streams/GRANT.EPOCH.
+LONGEST_RUNTIME_PATH = 107 - len("/streams/") - 20
 TOKEN_DIGITS = 64
 _PRIVATE_PREFIX = "qcosd-"
 _STALE_AFTER = 60.0  # seconds; a younger private directory may be one that is just being set up
@@ -40,7 +40,7 @@ class Directories:
         mode = 0o700 if embedded else 0o750
         if embedded and (runtime is None or state is None):
             remove_stale_private()
-            private = Path(tempfile.mkdtemp(prefix=_PRIVATE_PREFIX))
+            private = Path(tempfile.mkdtemp(prefix=_PRIVATE_PREFIX, dir=_private_place()))
             self._made.append(private)
             runtime, state = runtime or private / "run", state or private / "state"
         self.runtime = (runtime or default_runtime_directory()).absolute()
@@ -161,9 +161,16 @@ def default_state_directory() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "qcos"
 
 
+def _private_place() -> Path:
+    """The temporary directory, unless it is too deep for the address of a socket."""
+    place = Path(tempfile.gettempdir())
+    deepest = place / (_PRIVATE_PREFIX + "x" * 8) / "run"
+    return place if len(os.fsencode(deepest)) <= LONGEST_RUNTIME_PATH else Path("/tmp")
+
+
 def remove_stale_private() -> None:
     """Remove private directories of embedded daemons that were killed: those whose lock is free."""
-    for private in Path(tempfile.gettempdir()).glob(f"{_PRIVATE_PREFIX}*"):
+    for private in _private_place().glob(f"{_PRIVATE_PREFIX}*"):
         lock = private / "run" / LOCK_NAME
         with contextlib.suppress(OSError, LockHeld):
             if lock.lstat().st_uid == os.geteuid() and time.time() - lock.lstat().st_mtime > _STALE_AFTER:
