@@ -72,6 +72,7 @@ class PrivateDaemon:
 
     def kill(self) -> None:
         """At once: SIGKILL to the daemon (its plugins follow by parent-death signal), and its directories removed."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # this death is no surprise
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
         self._remove()

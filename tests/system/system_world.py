@@ -8,6 +8,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -129,13 +130,18 @@ def finish(process: subprocess.Popen[str]) -> Done:
 
 
 def read_until(process: subprocess.Popen[str], accept: Callable[[str], bool], *, stream: str = "stdout") -> list[str]:
-    """Lines of a running command up to the first that is accepted; fails if the stream ends before."""
+    """Lines of a running command up to the first that is accepted; fails if the stream ends before, or takes too long."""
     lines: list[str] = []
-    for line in getattr(process, stream):
-        lines.append(line)
-        if accept(line):
-            return lines
-    pytest.fail(f"{process.args} ended: {''.join(lines)}")
+    guard = threading.Timer(PATIENCE, process.kill)
+    guard.start()
+    try:
+        for line in getattr(process, stream):
+            lines.append(line)
+            if accept(line):
+                return lines
+    finally:
+        guard.cancel()
+    pytest.fail(f"{process.args} ended, or was ended, after: {''.join(lines)}")
 
 
 def await_condition(condition: Callable[[], bool], what: str) -> None:
