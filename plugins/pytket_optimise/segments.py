@@ -58,6 +58,7 @@ def _runs(ops: Sequence[Op]) -> Iterator[tuple[Op, ...]]:
 
 def _settled(runs: Sequence[tuple[Op, ...]]) -> list[frozenset[int]]:
     """For each run those of its qubits that a preparation or a read-out parts from all runs before it in this order."""
+    everything = {qubit for run in runs for op in run for qubit in op.qubits}
     busy: set[int] = set()
     out = []
     for run in runs:
@@ -68,6 +69,9 @@ def _settled(runs: Sequence[tuple[Op, ...]]) -> list[frozenset[int]]:
             busy -= qubits
         elif kind in GATES:
             busy |= {qubit for op in run if op.kind not in PAULIS for qubit in op.qubits}
+        elif kind == "if" and any(op.kind not in PAULIS for op in run[0].body):
+            # A branch: what was prepared before it has begun its life, what is read after it must last until then.
+            busy = set(everything)
         elif kind != "barrier":
             busy |= qubits
     return out
