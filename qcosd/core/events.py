@@ -36,6 +36,7 @@ class Limits:
     subscriptions: int = 64  # of a client identity
     jobs_waiting: int = 10_000  # jobs that have not ended
     jobs_kept: int = 1_000  # ended jobs that are remembered
+    keys_kept: int = 10_000  # replies that are kept for repeats of their requests
     request_deadline: float = 60.0  # of a request that names none
     longest_deadline: float = 86_400.0
     revoke_grace: float = 10.0  # from REVOKE to SIGKILL where no REVOKED comes

@@ -103,13 +103,14 @@ class Requests:
         """Bind a slot to its key. True where the request was seen before: the slot is then answered now or with the first."""
         if message.key is None or not SPECS[message.type].keyed:
             return False
-        self._expire_keys(now)
         key = (slot.peer.address.identity, message.key)
         digest = _digest(message)
         kept = self._keys.get(key)
-        if kept is None:
+        if kept is None or (kept.reply is not None and kept.expires <= now):
             slot.key = key
+            self._keys.pop(key, None)
             self._keys[key] = Keyed(digest, now + KEY_LIFETIME)
+            self._expire_keys(now)
             return False
         if kept.digest != digest:
             raise Refused("key_conflict")
@@ -130,10 +131,6 @@ class Requests:
     def parked(self, subject: str) -> list[Slot]:
         """Slots that wait for a subject."""
         return list(self._parked.get(subject, ()))
-
-    def subjects(self) -> list[str]:
-        """Subjects that anybody waits for."""
-        return list(self._parked)
 
     def answer(self, slot: Slot, reply: Reply, now: float) -> None:
         """Answer a slot. Nothing to do for one that is closed: its deadline has passed or its peer is gone."""
@@ -210,12 +207,16 @@ class Requests:
         self._quota.release(slot.peer.address, Resource.REQUESTS)
 
     def _expire_keys(self, now: float) -> None:
-        """Keys are kept in the order in which they expire."""
-        for key, kept in list(self._keys.items()):
-            if kept.expires > now:
-                return
+        """Forget keys whose time is over, and the oldest where there are too many. They are kept in the order of their age."""
+        surplus = len(self._keys) - self._limits.keys_kept
+        over = []
+        for number, (key, kept) in enumerate(self._keys.items()):
+            if kept.expires > now and number >= surplus:
+                break
             if kept.reply is not None:
-                del self._keys[key]
+                over.append(key)
+        for key in over:
+            del self._keys[key]
 
 
 def _name(peer: Peer, id: int) -> tuple[Channel, bytes, str, int]:

@@ -280,6 +280,7 @@ class Scheduler:
             return self._supervisor.of_incarnation(lease.incarnation)
         if lease.work.delivered:
             self._revoke(lease.work, "the result is here", now)
+            self._retire(lease.work)
         else:
             budget = lease.part.operation.budget
             self._fail(lease.work, error_table("budget", f"{lease.work.place} did not end within {budget:g} s"), now)

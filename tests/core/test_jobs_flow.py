@@ -6,10 +6,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from kernel_rig import ADAPTER, HELLO, QEC, Rig
+from kernel_rig import ADAPTER, HELLO, QEC, Rig, manifest
 
-from qcosd.core.events import Exited
+from qcosd.core.events import Exited, Limits, LogLine
 from qcosd.core.jobs import seed_of
+from qcosd.core.manifest import Operation, Restart
 from qcosd.protocol import Type
 
 
@@ -245,3 +246,104 @@ def test_progress_is_published() -> None:
     rig.tell(rig.address("matching_tracker"), Type.PROGRESS, {"lease": lease["lease"], "epoch": lease["epoch"], "fraction": 0.5, "text": "window 3"})  # fmt: skip
     last = rig.events(f"job.{job}")[-1]
     assert (last["fraction"], last["stage"], last["batches"]) == (0.75, "track.run: window 3", {"done": 1, "total": 2})
+
+
+def test_a_producer_that_lags_behind_the_result_is_stopped_and_harms_nothing() -> None:
+    brief = dataclasses.replace(QEC[4], operations=tuple(dataclasses.replace(o, budget=5.0) for o in QEC[4].operations))
+    rig = Rig(*QEC[:4], brief, QEC[5])
+    job = rig.submit(client := rig.client(), shots=20, batch=10)
+    rig.boot()
+    out = rig.lease("stim_adapter")
+    rig.work("matching_tracker", summary(**{"0": 10}))
+    rig.advance(5.1)
+    assert rig.read(rig.address("stim_adapter"), Type.REVOKE).body["lease"] == out["lease"]
+    rig.tell(rig.address("stim_adapter"), Type.REVOKED, {"lease": out["lease"], "epoch": out["epoch"]})
+    rig.work("stim_adapter")
+    rig.work("matching_tracker", summary(**{"0": 10}))
+    assert rig.document(client, job)["state"] == "done"
+
+
+def test_what_the_producer_reports_after_the_result_harms_nothing() -> None:
+    for event in ("progress", "failure", "death"):
+        rig = Rig(*QEC)
+        job = rig.submit(client := rig.client(), shots=20, batch=10)
+        rig.boot()
+        out = rig.lease("stim_adapter")
+        address, names = rig.address("stim_adapter"), {"lease": out["lease"], "epoch": out["epoch"]}
+        rig.work("matching_tracker", summary(**{"0": 10}))
+        if event == "progress":
+            rig.tell(address, Type.PROGRESS, {**names, "fraction": 1.0, "text": ""})
+            rig.done("stim_adapter", out)
+        elif event == "failure":
+            error = {"code": 11, "name": "internal", "message": "bug"}
+            for _ in range(2):  # a repeat is acknowledged
+                assert rig.ask(address, Type.FAILED, {**names, "error": error}).type is Type.ACK
+        else:
+            rig.kill("stim_adapter")
+            rig.advance(1.0)
+        rig.work("stim_adapter")
+        rig.work("matching_tracker", summary(**{"0": 10}))
+        document = rig.document(client, job)
+        assert (document["state"], document["restarts"]) == ("done", 0), event
+
+
+def test_retry_later_has_an_end() -> None:
+    rig = Rig(HELLO)
+    job = rig.submit(client := rig.client(), "greeting", target="greeted")
+    error = {"code": 204, "name": "retry_later", "message": "busy"}
+    for _ in range(21):
+        lease = rig.lease("hello")
+        rig.ask(rig.address("hello"), Type.FAILED, {"lease": lease["lease"], "epoch": lease["epoch"], "error": error})
+        rig.advance(8.0)
+    assert rig.document(client, job)["error"]["name"] == "retry_later"
+
+
+def test_poison_tells_the_last_words_of_the_plugin() -> None:
+    rig = Rig(HELLO, limits=Limits(attempts=1))
+    job = rig.submit(client := rig.client(), "greeting", target="greeted")
+    for number in range(30):
+        rig.feed(LogLine("hello", f"line {number}"))
+    rig.feed(LogLine("nobody", "ignored"))
+    rig.kill("hello", status=None)
+    error = rig.document(client, job)["error"]
+    assert error["details"]["log"] == [f"line {number}" for number in range(10, 30)]
+    assert "unknown status" not in error["message"]  # the connection ended first
+    assert "disconnected" in error["message"]
+
+
+def test_stopping_a_plugin_is_no_attempt_on_the_work_in_its_hand() -> None:
+    rig = Rig(HELLO, limits=Limits(attempts=1))
+    job = rig.submit(client := rig.client(), "greeting", target="greeted")
+    rig.lease("hello")
+    rig.request(client, Type.PLUGIN_RESTART, {"plugin": "hello"})
+    rig.kill("hello", status=0)
+    rig.work("hello")
+    assert rig.document(client, job)["state"] == "done"
+
+
+def test_a_provider_without_a_stream_takes_over_from_a_pair() -> None:
+    whole = manifest("whole", Operation("track", "run", ("fragments",), ("counts",), each="batch"), rank=-1)
+    rig = Rig(*QEC, whole)
+    job = rig.submit(client := rig.client(), shots=10)
+    rig.boot()
+    rig.lease("matching_tracker")
+    rig.request(client, Type.PLUGIN_STOP, {"plugin": "matching_tracker"})
+    rig.kill("matching_tracker", status=0)
+    rig.work("whole", summary(**{"0": 10}))
+    assert rig.document(client, job)["state"] == "done"
+
+
+def test_a_job_is_held_when_its_provider_waits_for_what_has_failed() -> None:
+    needy = dataclasses.replace(HELLO, needs=("base",))
+    base = manifest("base", Operation("base", "run"), restart=Restart(policy="never"))
+    rig = Rig(needy, base)
+    client = rig.client()
+    rig.kill("base")
+    rig.kill("hello")
+    rig.advance(1.0)
+    assert (rig.state("base"), rig.state("hello")) == ("failed", "waiting")
+    job = rig.submit(client, "greeting", target="greeted")
+    assert rig.document(client, job)["state"] == "held"
+    rig.ask(client, Type.PLUGIN_RESET, {"plugin": "base"})
+    rig.work("hello")
+    assert rig.document(client, job)["state"] == "done"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kernel_rig import HELLO, Rig, manifest, plugin, received
 
 from qcosd.core.calls import HANDLERS
-from qcosd.core.effects import BlobDrop, BlobWrite, Disconnect, Signal
-from qcosd.core.events import Address, BlobWritten, Channel, Exited, Limits, PeerGone, Received, Stop
+from qcosd.core.effects import BlobDrop, BlobRead, BlobWrite, Disconnect, Signal
+from qcosd.core.events import Address, BlobData, BlobWritten, Channel, Exited, Limits, PeerGone, Received, Stop
 from qcosd.core.manifest import Operation
 from qcosd.protocol import CHUNK, SPECS, Message, Side, Type
 
@@ -149,6 +149,15 @@ def test_submit_is_idempotent_by_identity_and_key() -> None:
     assert rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k2").body != first.body
     rig.advance(86_401.0)
     assert rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k").body != first.body
+
+
+def test_the_oldest_keys_are_forgotten_when_there_are_too_many() -> None:
+    rig = Rig(HELLO, limits=Limits(keys_kept=3))
+    client = rig.client()
+    jobs = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "abcd"}
+    again = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "dcb"}
+    assert again == {key: jobs[key] for key in "dcb"}
+    assert rig.ask(client, Type.JOB_SUBMIT, GREETING, key="a").body["job"] not in jobs.values()
 
 
 def test_a_refused_request_leaves_its_key_free() -> None:
@@ -309,6 +318,48 @@ def test_the_window_of_chunks_is_bounded() -> None:
     assert [effect.ticket for effect in rig.of(BlobDrop)] == [ticket]
     rig.feed(BlobWritten(ticket, 1))
     assert (len(rig.kernel.quota), len(rig.kernel.blobs), len(rig.kernel.requests)) == (0, 0, 0)
+
+
+def test_reads_under_way_are_bounded_and_given_up_with_their_peer() -> None:
+    rig = Rig(limits=Limits(blob_window=2))
+    client = rig.client()
+    sha = rig.put(client, b"program")
+    rig.hold_blobs = True
+    get = {"sha": sha, "offset": 0}
+    numbers = [rig.request(client, Type.BLOB_GET, get) for _ in range(2)]
+    assert rig.refusal(client, Type.BLOB_GET, get) == "over_quota"
+    assert rig.refusal(client, Type.BLOB_PUT, {"sha": "1" * 64, "size": 1}, payload=(b"x",)) == "over_quota"
+    tickets = [effect.ticket for effect in rig.of(BlobRead)]
+    rig.feed(BlobData(tickets[0], None))
+    assert rig.answers(client, numbers[0])[0].body["error"]["name"] == "no_such_artifact"
+    rig.feed(PeerGone(Channel.CLIENTS, client, "left"))
+    rig.feed(BlobData(tickets[1], b"program"))
+    assert (len(rig.kernel.quota), len(rig.kernel.blobs)) == (0, 0)
+
+
+def test_a_write_that_fails_ends_the_transfer_for_all_its_chunks() -> None:
+    rig = Rig()
+    rig.hold_blobs = True
+    client = rig.client()
+    first = rig.request(client, Type.BLOB_PUT, {"sha": "1" * 64, "size": 3}, payload=(b"a",))
+    ticket = rig.of(BlobWrite)[0].ticket
+    second = rig.request(client, Type.BLOB_CHUNK, {"ticket": ticket, "offset": 1}, payload=(b"b",))
+    rig.feed(BlobWritten(ticket, 0, "no_space"))
+    assert rig.answers(client, first)[0].body["error"]["name"] == "no_space"
+    assert rig.answers(client, second)[0].body["error"]["name"] == "no_such_artifact"
+    assert rig.refusal(client, Type.BLOB_CHUNK, {"ticket": ticket, "offset": 2}, payload=(b"c",)) == "bad_input"
+    assert rig.refusal(client, Type.BLOB_PUT, {"sha": "1" * 64, "size": 1}, payload=(b"ab",)) == "bad_input"
+    assert rig.refusal(client, Type.BLOB_PUT, {"sha": "1" * 64, "size": 1}, payload=(b"",)) == "bad_input"
+    assert (len(rig.kernel.quota), len(rig.kernel.blobs)) == (0, 0)
+
+
+def test_a_transfer_belongs_to_its_peer() -> None:
+    rig = Rig()
+    rig.hold_blobs = True
+    client, other = rig.client("c1"), rig.client("c2")
+    rig.request(client, Type.BLOB_PUT, {"sha": "1" * 64, "size": 3}, payload=(b"a",))
+    chunk = {"ticket": rig.of(BlobWrite)[0].ticket, "offset": 1}
+    assert rig.refusal(other, Type.BLOB_CHUNK, chunk, payload=(b"b",)) == "bad_input"
 
 
 def test_bytes_under_way_are_bounded() -> None:

@@ -163,6 +163,43 @@ def test_stop_ladder() -> None:
     assert rig.state("a") == "ready"
 
 
+def test_a_kill_is_a_death_like_any_other() -> None:
+    rig = Rig(A)
+    rig.ask(rig.client(), Type.PLUGIN_KILL, {"plugin": "a"})
+    assert signals(rig) == [(1, SIGKILL)]
+    rig.advance(5.0)
+    assert signals(rig) == [(1, SIGKILL), (1, SIGKILL)]  # it is sent again as long as there is a process
+    rig.feed(Exited(1, None))
+    assert rig.kernel.supervisor.components["a"].cause == "ended with an unknown status"
+    rig.advance(0.0)
+    assert (incarnation(rig, "a"), rig.state("a")) == (2, "ready")
+    rig.feed(Exited(1, -9))
+    rig.feed(Exited(77, 0))
+    assert rig.state("a") == "ready"
+
+
+def test_who_waits_for_a_component_that_fails_is_told() -> None:
+    rig = Rig(A)
+    client = rig.client()
+    rig.kill("a")
+    number = rig.request(client, Type.PLUGIN_START, {"plugin": "a"})
+    for _ in range(2):
+        rig.hello = False
+        rig.advance(1.0)
+        rig.feed(Exited(incarnation(rig, "a"), 1))
+    answer = rig.answers(client, number)[0]
+    assert answer.body["error"]["name"] == "no_provider"
+    assert "exited with status 1" in answer.body["error"]["message"]
+
+
+def test_a_hello_of_another_incarnation_is_a_breach() -> None:
+    rig = Rig(A, hello=False)
+    body = {"name": "a", "versions": [1, 1], "incarnation": 9, "services": ["alpha.run"]}
+    rig.tell(plugin("a", 1), Type.HELLO, body, id=1)
+    assert rig.read(plugin("a", 1), Type.GOODBYE).body["error"]["name"] == "late"
+    assert signals(rig) == [(1, SIGKILL)]
+
+
 def test_restart_is_no_death() -> None:
     rig = Rig(A)
     client = rig.client()
