@@ -183,6 +183,7 @@ class PluginSession(Session):
         match happening:
             case Welcomed(reborn=reborn, body=body):
                 self.heartbeat = max(0.05, body["heartbeat"] * 0.75)
+                self._beat_at = min(self._beat_at, self._heard + self.heartbeat)
                 return [happening, *(self._forget_leases() if reborn else [])]
             case Answer(call=call) | Failure(call=call):
                 # An error (late, or a result that the kernel does not take) ends the lease like an acknowledgement.

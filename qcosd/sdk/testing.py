@@ -40,7 +40,7 @@ from qcosd.sdk.stand_ins import make_lease, stream_pair
 from qcosd.sdk.stream_session import Grant
 from qcosd.shell.manifest import read_manifest
 
-__all__ = ["Bench", "Outcome", "make_lease", "read_manifest", "stream_pair"]
+__all__ = ["Bench", "Manifest", "Outcome", "make_lease", "read_manifest", "stream_pair"]
 
 T = TypeVar("T")
 

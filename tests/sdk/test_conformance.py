@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examination of plugins by third parties: hello passes, and each broken plugin is caught by its rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from qcos_plugins.hello import main
+
+from qcosd.sdk import conformance
+from qcosd.sdk.conformance import RULES, examine
+
+MANIFEST = """
+name = "broken"
+version = "1"
+argv = ["{python}", "{folder}/main.py"]
+readiness_timeout = 5.0
+[stop]
+ask = 1.0
+term = 1.0
+[[operation]]
+service = "hello"
+op = "greet"
+consumes = ["greeting"]
+produces = ["greeted"]
+"""
+
+
+def test_hello_keeps_the_protocol(capfd: pytest.CaptureFixture[str]) -> None:
+    folder = Path(main.__file__).parent
+    assert conformance.main([str(folder)]) == 0
+    assert len(capfd.readouterr().out.splitlines()) == len(RULES)
+
+
+PLUGIN = """
+from qcosd.sdk import Plugin, Refused
+from qcosd.sdk import plugin_session, plugin as shell, host
+plugin = Plugin()
+
+@plugin.operation("hello", "greet")
+def greet(lease):
+    lease.input("greeting")
+
+BREAK
+if __name__ == "__main__":
+    plugin.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("damage", "rule"),
+    [
+        ("plugin.operations.clear()", "says HELLO"),
+        ("plugin_session.PluginSession.goodbye = lambda self, reason: None", "leaves on STOP"),
+        ("shell._Life._stop = lambda self, reason, code: self._over.set_result(9)", "leaves on STOP"),
+        ("plugin_session.PluginSession.revoked = lambda self, lease, epoch: None", "gives up a lease"),
+        ("plugin_session.PluginSession.elapse = lambda self, now: []", "gives signs of life"),
+        ("plugin_session.PluginSession._on_revoke = lambda self, lease, epoch, reason: []", "answers REVOKE"),
+        ("plugin_session.PluginSession._unregister = lambda self: None", "says HELLO again"),
+        ("plugin_session.PluginSession._finish = lambda self, *result: None", "ends each lease"),
+    ],
+)
+def test_a_broken_plugin_is_caught(damage: str, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conformance, "ANSWER", 0.5)
+    (tmp_path / "plugin.toml").write_text(MANIFEST)
+    (tmp_path / "main.py").write_text(PLUGIN.replace("BREAK", damage))
+    (finding,) = examine(tmp_path, only=rule)
+    assert finding.fault
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["/nowhere"]])
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert conformance.main(arguments) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
