@@ -51,7 +51,10 @@ def candidates(environment: Mapping[str, str] | None = None) -> list[Path]:
     if env.get(ENVIRONMENT):
         return [Path(env[ENVIRONMENT])]
     user = env.get("XDG_RUNTIME_DIR")
-    return [SERVICE_DIR, Path(user) / "qcos"] if user else [SERVICE_DIR]
+    if user:
+        return [SERVICE_DIR, Path(user) / "qcos"]
+    own = Path(f"/tmp/qcos-{os.geteuid()}")
+    return [SERVICE_DIR, own] if os.geteuid() and _is_ours(own) else [SERVICE_DIR]
 
 
 def find_runtime_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
@@ -111,6 +114,14 @@ def _exists(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_ours(path: Path) -> bool:
+    """Anybody may make a directory in /tmp under somebody else's name."""
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _lock(path: Path) -> tuple[bool, int | None]:

@@ -51,7 +51,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("damage", "rule"),
     [
-        ("plugin.operations.clear()", "says HELLO"),
+        ("plugin.operations.clear()", "says HELLO with"),
         ("plugin_session.PluginSession.goodbye = lambda self, reason: None", "leaves on STOP"),
         ("shell._Life._stop = lambda self, reason, code: self._over.set_result(9)", "leaves on STOP"),
         ("plugin_session.PluginSession.revoked = lambda self, lease, epoch: None", "gives up a lease"),
