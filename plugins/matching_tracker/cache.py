@@ -35,10 +35,10 @@ class TemplateCache:
         return len(self._by_text)
 
     def template(
-        self, window: RegionWindow, commit: int, end: int, distance: int, rates: Calibration, *, correlated: bool
+        self, window: RegionWindow, commit: int, end: int, distance: int, rates: Calibration, *, decoder: str
     ) -> Template:
         with self._lock:
-            geometry = (commit, end, correlated, distance)
+            geometry = (commit, end, decoder, distance)
             key = (geometry, rates.id, window.key)
             text_key = self._text_of.get(key)
             if text_key is None:
@@ -51,7 +51,7 @@ class TemplateCache:
             else:
                 local = local_circuit(window, commit, end, distance, rates)
             if text_key not in self._by_text:
-                self._add(text_key, Template(local, commit, end, correlated=correlated))
+                self._add(text_key, Template(local, commit, end, decoder=decoder))
             return self._by_text[text_key]
 
     def _add(self, key: bytes, template: Template) -> None:

@@ -15,7 +15,6 @@ from qcosd.qec.fragment import (
     ROUND,
     SEAM,
     SPLIT,
-    Event,
     Frame,
     Hadamard,
     Handover,
@@ -163,7 +162,3 @@ class Interner:
         if known is None:
             known = self._known[slot] = SlotContent(len(self._known), slot, self._pitch)
         return known
-
-
-def events_of(content: SlotContent) -> tuple[Event, ...]:
-    return content.slot.events

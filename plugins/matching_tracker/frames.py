@@ -11,6 +11,7 @@ records alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 
 import numpy as np
 from qcos_plugins.matching_tracker.condition import holds
@@ -48,8 +49,7 @@ class Ledger:
 
     def select(self, chosen: np.ndarray) -> Ledger:
         """The ledger of some of the shots."""
-        other = Ledger.__new__(Ledger)
-        other._rows = self._rows
+        other = copy(self)
         other._settled = dict(self._settled)
         other.shots = len(chosen)
         other.frames = select(self.frames, self.shots, chosen)

@@ -10,7 +10,8 @@ from typing import Any
 import msgpack
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.follow import follow
-from qcos_plugins.matching_tracker.plan import DEFAULT_DECODER, Plans
+from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
+from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.tracker import StreamFault, Tracker
 
 from qcosd.qec.calibration import Calibration

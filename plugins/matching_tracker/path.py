@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from qcos_plugins.matching_tracker.content import SlotContent
 from qcos_plugins.matching_tracker.frames import DECODED, Ledger
@@ -115,8 +117,7 @@ class Path:
     def child(self, name: str, decision: Decision, value: int, chosen: np.ndarray) -> Path:
         """The path on which ``decision`` came out as ``value``; ``chosen``: its shots, as indices into this path's."""
         assert self.complete, "a fragment ends with its last slot"
-        other = Path.__new__(Path)
-        other.__dict__.update(self.__dict__)
+        other = copy(self)
         other.name = name
         other.shots = self.shots[chosen]
         other.fragment = self._plans.program.fragments[decision.then if value else decision.otherwise]

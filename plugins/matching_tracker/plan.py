@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.content import Interner, SlotContent
+from qcos_plugins.matching_tracker.model import DECODERS, DEFAULT_DECODER
 from qcos_plugins.matching_tracker.packed import Bits
 from qcos_plugins.matching_tracker.syndrome import SlotSyndrome
-from qcos_plugins.matching_tracker.template import DECODERS, Template
+from qcos_plugins.matching_tracker.template import Template
 from qcos_plugins.matching_tracker.window import RegionWindow, Window, region_windows
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import Event, FragmentProgram, Frame, Measure, Merge
 
 MAX_PLANS = 8192
-DEFAULT_DECODER = "pymatching-correlated"
 
 Rows = np.ndarray  # intp
 
@@ -126,7 +126,7 @@ class Plans:
                 end,
                 self.program.distance,
                 self._rates,
-                correlated=DECODERS[self.decoder],
+                decoder=self.decoder,
             )
             if template.detectors and template.predictions:
                 instances.append(self._place(template, region, row_of))

@@ -8,16 +8,14 @@ must not explain again.  Edges that touch the slot before were decided by the wi
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pymatching
 import stim
 from qcos_plugins.matching_tracker.local import Column, LocalCircuit, LocalDetector
+from qcos_plugins.matching_tracker.model import DECODERS, Component, Error, Errors, Line, declared, join, written
 from qcos_plugins.matching_tracker.packed import Bits, transpose
-
-DECODERS = {"pymatching": False, "pymatching-correlated": True}
-"""Name -> whether matching takes correlations between edges into account."""
-
-Edge = tuple[tuple[int, ...], tuple[int, ...]]  # detectors, observables
 
 
 class Template:
@@ -27,24 +25,23 @@ class Template:
     ``edges``: size of its graph.
     """
 
-    def __init__(self, local: LocalCircuit, commit: int, end: int, *, correlated: bool) -> None:
+    def __init__(self, local: LocalCircuit, commit: int, end: int, *, decoder: str) -> None:
+        settings = DECODERS[decoder]
         self.columns: tuple[Column, ...] = local.columns
-        self._correlated = correlated
+        self._correlated = settings.correlated
         # A template that cannot be built is a fault of the program: stim names the observable or detector at fault.
-        model = stim.Circuit(local.text).detector_error_model(decompose_errors=True)
+        found = Errors(stim.Circuit(local.text).detector_error_model(decompose_errors=True))
         before = sum(d.slot < 0 for d in local.detectors)
         matched = sum(d.slot < end for d in local.detectors)
         edges = _Edges(local.detectors, commit, before, matched, len(local.columns))
-        lines = edges.lines(model, correlated)
+        lines = written(edges.lines(join(found) if settings.joined else found), settings)
         self.detectors: tuple[LocalDetector, ...] = local.detectors[before:matched]
         self.artifacts: tuple[LocalDetector, ...] = tuple(local.detectors[i] for i in edges.artifacts)
         self.edges = len(edges.decided)
         self._matching: pymatching.Matching | None = None
         if self.detectors and self.predictions:
-            lines.append(f"detector D{len(self.detectors) - 1}")
-            lines.append(f"logical_observable L{self.predictions - 1}")
-            graph = stim.DetectorErrorModel("\n".join(lines))
-            self._matching = pymatching.Matching.from_detector_error_model(graph, enable_correlations=correlated)
+            graph = declared(lines, len(self.detectors), self.predictions)
+            self._matching = pymatching.Matching.from_detector_error_model(graph, enable_correlations=self._correlated)
 
     @property
     def predictions(self) -> int:
@@ -78,43 +75,31 @@ class _Edges:
         self.artifacts: dict[int, int] = {}  # detector -> its place among the artifacts
         # Parallel edges with other effects are equal up to the gauge of a patch: one effect stands for all of them.
         self.decided: dict[tuple[int, ...], str] = {}
-        self._components: dict[str, str] = {}
 
-    def lines(self, model: stim.DetectorErrorModel, correlated: bool) -> list[str]:
-        """The error model of the window's own edges: whole hyperedges if correlations are used, single edges if not."""
-        out = []
-        for line in str(model).split("\n"):
-            if not line.startswith("error("):
-                continue
-            head, _, targets = line.partition(") ")
+    def lines(self, found: Iterable[Error]) -> Iterator[Line]:
+        """The errors by the window's own edges."""
+        decided = self.decided
+        for p, components in found:
             kept = []
-            for text in targets.split(" ^ "):
-                edge = self._components.get(text)
+            for component in components:
+                edge = decided.get(component.detectors)
                 if edge is None:
-                    edge = self._components[text] = self._decide(text)
+                    edge = decided[component.detectors] = self._decide(component)
                 if edge:
                     kept.append(edge)
-            if correlated and kept:
-                out.append(f"{head}) {' ^ '.join(kept)}")
-            else:
-                out += [f"{head}) {edge}" for edge in kept]
-        return out
+            if kept:
+                yield p, kept
 
-    def _decide(self, text: str) -> str:
-        words = text.split()
-        detectors = tuple(sorted(int(w[1:]) for w in words if w[0] == "D"))
-        if not detectors or detectors[0] < self._before:
-            return ""
-        if detectors not in self.decided:
-            self.decided[detectors] = self._write(detectors, [int(w[1:]) for w in words if w[0] == "L"])
-        return self.decided[detectors]
-
-    def _write(self, detectors: tuple[int, ...], observables: list[int]) -> str:
-        if detectors[0] >= self._matched:
+    def _decide(self, component: Component) -> str:
+        detectors, observables = component
+        if not self._before <= detectors[0] < self._matched:
             return ""
         effects: list[int] = []
         if min(self._slots[d] for d in detectors) < self._commit:
             beyond = [d for d in detectors if self._slots[d] >= self._commit]
-            effects = observables + [self._columns + self.artifacts.setdefault(d, len(self.artifacts)) for d in beyond]
-        inside = [f"D{d - self._before}" for d in detectors if d < self._matched]
-        return " ".join(inside + [f"L{i}" for i in effects])
+            effects = [
+                *observables,
+                *(self._columns + self.artifacts.setdefault(d, len(self.artifacts)) for d in beyond),
+            ]
+        inside = tuple(d - self._before for d in detectors if d < self._matched)
+        return Component(inside, tuple(effects)).text

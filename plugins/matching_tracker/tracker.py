@@ -10,10 +10,11 @@ import numpy as np
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.condition import holds
 from qcos_plugins.matching_tracker.frames import DECODED, UNDECODED, NotFinal
+from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
 from qcos_plugins.matching_tracker.packed import Bits, mask, unpack, width
 from qcos_plugins.matching_tracker.path import Path
-from qcos_plugins.matching_tracker.plan import DEFAULT_DECODER, Plans
+from qcos_plugins.matching_tracker.plan import Plans
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
@@ -36,7 +37,7 @@ class StreamFault(Exception):
 class Tracker:
     """Decodes the shots of one batch while they run.  It knows no bus and no time.
 
-    ``decoder``: one of `template.DECODERS`.  ``buffer``: look-ahead in slots, default the distance.  ``templates``: a cache
+    ``decoder``: one of `model.DECODERS`.  ``buffer``: look-ahead in slots, default the distance.  ``templates``: a cache
     to share with other trackers.  ``plans``: what another tracker of the same program worked out (`Tracker.plans`);
     calibration, decoder, buffer and templates are then its.  ``clock``: seconds, for the latency histogram.
     ``drop_artifacts`` makes the results wrong on purpose: a negative control for tests.

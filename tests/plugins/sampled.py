@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import pymatching
 import stim
+from qcos_plugins.matching_tracker.model import matching_model
 from qcos_plugins.matching_tracker.outcomes import Outcomes
 from qcos_plugins.matching_tracker.tracker import Tracker
 from qcos_plugins.surface_code.builder import Builder
@@ -103,10 +104,13 @@ class Recording:
         """bool (shots, observables)."""
         return self._observed[1]
 
-    def decoded_globally(self, *, correlated: bool) -> np.ndarray:
+    def decoded_globally(self, decoder: str) -> np.ndarray:
         """bool (shots, observables): all rounds decoded at once."""
         text = whole_circuit(self.program, self.rates.floored(), self.observables, self.decisions).text
         model = stim.Circuit(text).detector_error_model(decompose_errors=True)
+        correlated = decoder != "pymatching"
+        if decoder == "pymatching-tempered":
+            model = matching_model(model, decoder)
         matching = pymatching.Matching.from_detector_error_model(model, enable_correlations=correlated)
         predicted = matching.decode_batch(self._observed[0], enable_correlations=correlated)
         return self._observed[1] ^ predicted.astype(bool)

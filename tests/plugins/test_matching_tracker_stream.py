@@ -104,7 +104,7 @@ def test_windows_across_a_decision_equal_global_decoding() -> None:
     outcomes = tracker.outcomes()
     for value, recording in enumerate(kept):
         live = recording.parities(outcomes.bits[:, order == value])
-        globally = recording.decoded_globally(correlated=True)
+        globally = recording.decoded_globally("pymatching-correlated")
         assert np.array_equal(recording.parities(outcomes.undecoded[:, order == value]), recording.undecoded())
         assert (live != globally).mean() <= 0.006
         assert abs(live.mean() - globally.mean()) <= 0.05 * globally.mean()

@@ -180,7 +180,7 @@ def test_a_template_forgets_what_lies_before_its_first_round() -> None:
         b.measure(0, basis, bit=0)
         slots = contents(b.program(bits=1))
         (region,) = region_windows(slots[3], slots[4:8])
-        return templates.template(region, 2, 4, D, RATES, correlated=True)
+        return templates.template(region, 2, 4, D, RATES, decoder="pymatching-correlated")
 
     assert template("X") is template("Z")
     assert templates.misses == 1
@@ -191,10 +191,10 @@ def test_the_cache_keeps_within_its_bound() -> None:
     templates = TemplateCache(max_edges=1)
     for length in (3, 4, 5):
         (region,) = region_windows(slots[2], slots[3 : 3 + length])
-        templates.template(region, 2, length, D, RATES, correlated=False)
+        templates.template(region, 2, length, D, RATES, decoder="pymatching")
         assert len(templates) == 1
     (region,) = region_windows(slots[2], slots[3:6])
-    templates.template(region, 2, 3, D, RATES, correlated=False)
+    templates.template(region, 2, 3, D, RATES, decoder="pymatching")
     assert templates.misses == 4
 
 
