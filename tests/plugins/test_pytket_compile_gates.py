@@ -107,7 +107,10 @@ def test_the_definition_of_a_gate_that_is_never_clifford_is_right(name: str) -> 
     ("body", "matrix"),
     [
         ("gate g a { t a; t a; } g q[0];", on(S, [0], 2)),
-        ("gate g a,b { t b; cx a,b; t b; cx a,b; t a; t a; t b; cx a,b; t b; cx a,b; } g q[1],q[0];", np.diag([1, -1, -1, -1])),
+        (
+            "gate g a,b { t b; cx a,b; t b; cx a,b; t a; t a; t b; cx a,b; t b; cx a,b; } g q[1],q[0];",
+            np.diag([1, -1, -1, -1]),
+        ),
         ("gate g(x) a { rz(x/2) a; rz(x/2) a; } g(pi/2) q[1];", on(S, [1], 2)),
         (
             "gate g(x,y) a,b { rx(x) a; cx b,a; rx(-x) a; ry(y) b; } g(0.3,pi/2) q[0],q[1];",
