@@ -233,8 +233,10 @@ def test_the_asynchronous_client_does_many_things_at_once(shared: DaemonProcess)
             assert await watching == 3
             with pytest.raises(RequestFailed, match="job"):
                 await client.job("nothing")
+            parked = await client.submit({"target": "worked", "seed": 1}, {"work": await client.put(b"")})
             with pytest.raises(DeadlineExceeded):
-                await client.status(timeout=0.0)
+                await client.wait(parked, timeout=0.05)
+            assert (await client.cancel(parked))["state"] == "cancelled"
             await client.ping()
             assert (await client.status())["boot"] == client.boot
             return greetings[:3]
