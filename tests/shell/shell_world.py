@@ -62,6 +62,7 @@ class World:
         self.directory = directory
         self.loop = asyncio.get_running_loop()
         self.now = 0.0
+        self._looked = asyncio.Event()
         self.peers = zmq.asyncio.Context()
         self._open: list[Any] = []
         self.serve()
@@ -69,7 +70,16 @@ class World:
     def serve(self) -> None:
         """Begin a life of the server side."""
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.authenticator = Authenticator(self.context, self.loop, lambda: self.now, CLIENT_TOKEN)
+        self.authenticator = Authenticator(self.context, self.loop, self._clock, CLIENT_TOKEN)
+
+    def _clock(self) -> float:
+        self._looked.set()
+        return self.now
+
+    def next_look_at_the_clock(self) -> asyncio.Event:
+        """Is set when ZAP asks for the time, as it does for a peer in its cool-down."""
+        self._looked = asyncio.Event()
+        return self._looked
 
     def end(self, *servers: Any) -> None:
         """End this life of the server side. Its peers go on."""

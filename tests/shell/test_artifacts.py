@@ -69,9 +69,9 @@ def test_a_wrong_digest_is_found_and_nothing_stays(tmp_path: Path) -> None:
         assert await put(store, 1, b"data", wrong) == ["wrong_digest"]
         assert await result(lambda done: store.read(wrong, 0, 4, done)) is None
         store.close()
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
     run(test())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_unfinished_writes_are_forgotten(tmp_path: Path) -> None:
