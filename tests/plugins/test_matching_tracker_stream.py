@@ -303,3 +303,12 @@ def test_the_summary_is_what_the_kernel_merges() -> None:
     assert set(total["latency_us"]) <= {"5", "10", "20"}
     assert summary["min"] == summary["max"] == {"rounds": 1 + 4 * D}
     assert 0 < total["detection_events"] < total["detectors_total"]
+
+
+def test_a_program_of_nothing_ends_at_once() -> None:
+    program = Builder(D).program()
+    tracker = Tracker(program, RATES, 5, templates=TEMPLATES)
+    ((block, bits),) = sampled.blocks(program, np.zeros((5, 0), bool), D)
+    tracker.receive(block, bits)
+    assert tracker.outcomes().counts == {"": 5}
+    assert tracker.outcomes().summary()["max"] == {"rounds": 0}
