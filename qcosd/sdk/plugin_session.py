@@ -19,6 +19,10 @@ BUS_GRACE = 10.0
 """Seconds without a word of the kernel after which a plugin makes itself safe and stops."""
 
 
+BEAT_EARLY = 0.9
+"""Part of the kernel's heartbeat after which a plugin gives a sign of life."""
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseGiven:
     """Work to do.  ``body``: of LEASE."""
@@ -98,10 +102,10 @@ class PluginSession(Session):
         happenings: list[PluginHappening] = []
         for happening in self.tick(now):
             happenings.extend(self._translate(happening))
-        if now >= self._beat_at:
-            self._beat_at = now + self.heartbeat
-            if self.welcomed and not self._outgoing:
-                self.post(Type.HEARTBEAT)
+        if now >= self._beat_at and self.welcomed and not self._outgoing:
+            self.post(Type.HEARTBEAT)
+        if now >= self._beat_at or self._outgoing:
+            self._beat_at = now + self.heartbeat  # any message is a sign of life
         if not self._over and self.silent_for(now) >= self.bus_grace:
             self._over = True
             happenings.append(StopAsked(f"the kernel has been silent for {self.bus_grace:g} s", EXIT_BUS_SILENT))
@@ -182,7 +186,7 @@ class PluginSession(Session):
     def _translate(self, happening: Happening) -> Sequence[PluginHappening]:
         match happening:
             case Welcomed(reborn=reborn, body=body):
-                self.heartbeat = max(0.05, body["heartbeat"] * 0.75)
+                self.heartbeat = max(0.05, body["heartbeat"] * BEAT_EARLY)
                 self._beat_at = min(self._beat_at, self._heard + self.heartbeat)
                 return [happening, *(self._forget_leases() if reborn else [])]
             case Answer(call=call) | Failure(call=call):
