@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs through the whole system: command, kernel, six plugins, streams. What is right at p = 0 stays right under faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+from system_world import EXAMPLES, DaemonWorld, World, await_condition, finish, read_until
+
+# Every outcome that a program can have without noise; each of them must be seen.
+EXAMPLE_OUTCOMES = {
+    "bell": {"00", "11"},
+    "ghz": {"000", "111"},
+    "ghz4": {"0000", "1111"},
+    "superdense": {"11"},
+    "teleport": {"0 0 0", "0 1 0", "1 0 0", "1 1 0"},
+    "branch": {"0 0", "1 1"},
+    "idle": {"01"},
+    "repetition": {"10 00 111"},
+}
+PUBLIC_KEYS = {
+    "job", "state", "shots", "counts", "counts_undecoded", "registers", "bit_order", "distance", "noise", "seed", "rounds",
+    "window", "detectors", "detection_events", "decoder", "calibration", "assumptions", "shots_discarded", "shots_restarted",
+    "stall_rounds", "latency_us", "restarts", "degraded", "reproducible", "versions", "seconds",
+}  # fmt: skip
+LONG = ("--shots", 1_000_000, "--distance", 5)
+"""Options of a job that certainly still runs when the test does something to it."""
+
+
+def run(world: World, program: str, *options: object) -> dict[str, Any]:
+    """The document of a run that must succeed."""
+    done = world.ctl("run", EXAMPLES / f"{program}.qasm", *options, "--json")
+    assert done.code == 0, done.err
+    document: dict[str, Any] = done.document
+    return document
+
+
+def test_every_example_is_listed() -> None:
+    assert set(EXAMPLE_OUTCOMES) == {path.stem for path in EXAMPLES.glob("*.qasm")}
+
+
+def test_examples_without_noise_give_exactly_their_outcomes(daemon: DaemonWorld) -> None:
+    for name, outcomes in EXAMPLE_OUTCOMES.items():
+        document = run(daemon, name, "--shots", 300, "--noise", 0, "--seed", 1)
+        assert set(document["counts"]) == outcomes, name
+        assert sum(document["counts"].values()) == 300
+        assert document["detection_events"] == 0
+
+
+def test_the_document_says_everything(world: World) -> None:
+    document = run(world, "ghz", "--shots", 500, "--distance", 5, "--noise", 0.002, "--seed", 9)
+    assert set(document) >= PUBLIC_KEYS
+    assert {key: document[key] for key in ("shots", "distance", "noise", "seed", "decoder", "state")} == {
+        "shots": 500,
+        "distance": 5,
+        "noise": 0.002,
+        "seed": 9,
+        "decoder": "pymatching-correlated",
+        "state": "done",
+    }
+    assert document["registers"] == {"c": 3}
+    assert document["window"] == {"commit": 5, "buffer": 5}
+    assert document["rounds"] > 0
+    assert document["detection_events"] > 0
+    assert document["latency_us"]["p50"] <= document["latency_us"]["p99"] <= document["latency_us"]["p999"]
+    assert document["calibration"]
+    wrong, raw = (
+        sum(n for outcome, n in document[key].items() if len(set(outcome)) > 1)
+        for key in ("counts", "counts_undecoded")
+    )
+    assert sum(document["counts"].values()) == sum(document["counts_undecoded"].values()) == 500
+    assert wrong < raw / 4, "decoding must be good for something"
+
+
+def test_the_same_seed_gives_the_same_counts_everywhere(world: World, daemon: DaemonWorld) -> None:
+    options = ("--shots", 700, "--noise", 0.003, "--seed", 77)
+    first = run(daemon, "teleport", *options)
+    again = run(daemon, "teleport", *options)
+    slow = run(daemon, "teleport", *options, "--set", "credit=1")
+    private = run(world, "teleport", *options, "--runtime-dir", world.home / "nothing-here")
+    other = run(daemon, "teleport", *options[:-1], 78)
+    for document in (again, slow, private):
+        assert document["counts"] == first["counts"]
+        assert document["counts_undecoded"] == first["counts_undecoded"]
+        assert document["detection_events"] == first["detection_events"]
+    assert other["counts_undecoded"] != first["counts_undecoded"]
+
+
+@pytest.mark.parametrize(
+    "program", [name for name in EXAMPLE_OUTCOMES if "if (" in (EXAMPLES / f"{name}.qasm").read_text()]
+)
+@pytest.mark.parametrize("batch", [1, 64])
+def test_programs_with_if_finish_on_a_credit_of_one(daemon: DaemonWorld, program: str, batch: int) -> None:
+    options = ("--shots", batch * 3, "--batch", batch, "--noise", 0.001, "--set", "credit=1")
+    assert sum(run(daemon, program, *options)["counts"].values()) == batch * 3
+
+
+def test_what_does_not_fit_is_refused_with_a_counter_offer(world: World) -> None:
+    done = world.ctl("run", EXAMPLES / "ghz.qasm", "--device", "small-grid", "--distance", 9, "--json")
+    assert done.code == 1
+    error = done.document["error"]
+    assert error["name"] == "does_not_fit"
+    offer = error["details"]["largest_distance"]
+    assert offer == 3
+    assert str(offer) in done.err
+    run(world, "ghz", "--device", "small-grid", "--distance", offer, "--shots", 50)
+
+
+@pytest.mark.parametrize("options", [("--device", "nonsense"), ("--set", "credit=none")])
+def test_what_a_plugin_or_the_kernel_finds_wrong_is_exit_2(world: World, options: tuple[str, str]) -> None:
+    done = world.ctl("run", EXAMPLES / "bell.qasm", *options)
+    assert done.code == 2, done
+    assert len(done.err.splitlines()) == 2, done.err
+    assert "Traceback" not in done.err
+
+
+def await_rounds(daemon: DaemonWorld, process: Any) -> str:
+    """Until the job of this `run` has at least one batch behind it and is still running; its id."""
+    events = daemon.popen("events", "-f", "--json", "job.")
+    lines = read_until(events, lambda line: json.loads(line)["state"].get("batches", {}).get("done", 0) >= 1)
+    state = json.loads(lines[-1])["state"]
+    assert state["state"] == "running"
+    assert process.poll() is None
+    events.send_signal(signal.SIGINT)
+    finish(events)
+    return str(state["job"])
+
+
+def test_ctrl_c_in_the_middle_of_the_rounds(daemon: DaemonWorld) -> None:
+    process = daemon.popen("run", EXAMPLES / "ghz.qasm", *LONG)
+    job = await_rounds(daemon, process)
+    plugins = {row["name"]: row["pid"] for row in daemon.ctl("plugin", "list", "--json").document}
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert (done.code, done.out) == (130, "")
+    assert daemon.ctl("job", "show", job, "--json").document["state"] == "cancelled"
+    run(daemon, "ghz", "--shots", 100)
+    after = {row["name"]: row["pid"] for row in daemon.ctl("plugin", "list", "--json").document}
+    assert after == plugins, "a cancelled job costs no plugin its life"
+
+
+def test_ctrl_c_in_the_middle_of_the_rounds_of_a_private_daemon(world: World) -> None:
+    process = world.popen("run", EXAMPLES / "ghz.qasm", *LONG)
+
+    def tracker_works() -> bool:
+        place = next(world.temporary.glob("qcosd-*/run"), None)
+        if place is None or not (place / "clients.sock").exists():
+            return False
+        listed = world.ctl("--runtime-dir", place, "job", "list", "--json")
+        return listed.code == 0 and any(row["state"] == "running" for row in listed.document)
+
+    await_condition(tracker_works, "a running job in the private daemon")
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 130
+    world.assert_empty()
+
+
+@pytest.mark.parametrize("victim", ["stim_adapter", "matching_tracker"])
+def test_a_plugin_killed_in_the_middle_changes_nothing(daemon: DaemonWorld, victim: str) -> None:
+    options = ("--shots", 40_000, "--batch", 64, "--noise", 0.003, "--seed", 3)
+    calm = run(daemon, "bell", *options)
+    process = daemon.popen("run", EXAMPLES / "bell.qasm", *options, "--json")
+    events = daemon.popen("events", "-f", "--json", "job.2")
+    read_until(events, lambda line: json.loads(line)["state"].get("batches", {}).get("done", 0) >= 1)
+    (pid,) = [row["pid"] for row in daemon.ctl("plugin", "list", "--json").document if row["name"] == victim]
+    os.kill(pid, signal.SIGKILL)
+    done = finish(process)
+    events.send_signal(signal.SIGINT)
+    finish(events)
+    assert done.code == 0, done.err
+    document = done.document
+    assert document["restarts"] >= 1
+    for key in ("counts", "counts_undecoded", "detection_events"):
+        assert document[key] == calm[key], key
