@@ -74,6 +74,8 @@ class Client:
 
     async def connect(self) -> None:
         """Returns when the kernel has said welcome.  Raises DaemonAbsent at once, DaemonSilent after the grace."""
+        if self._failed is not None:
+            self.close()  # begin anew
         if self._context is not None:
             return
         if probe(self.runtime_dir).absent:
@@ -193,8 +195,6 @@ class Client:
 
     async def _drive(self, talk: calls.Talk[T]) -> T:
         await self.connect()
-        if self._failed is not None:
-            raise self._failed
         done = asyncio.Event()
         conversation = self._talks.begin(talk, self._loop.time(), lambda _: done.set())
         self._waiting.add(conversation)

@@ -103,7 +103,7 @@ class BlockingClient:
             self._dealer.close()
             self._dealer = None
         if self._context is not None:
-            self._context.term()
+            self._context.destroy(linger=0)  # with the socket of an `events` that is still held somewhere
             self._context = None
         self._session.disconnected()
 
@@ -161,6 +161,7 @@ class BlockingClient:
 
     def _look_at_silence(self, now: float) -> None:
         if self._session.silent_for(now) >= self.connect_grace:
+            self.close()  # the next call begins anew
             raise absence(self.runtime_dir)
         if self._session.silent_for(now) >= RECONNECT_AFTER and now - self._made >= RECONNECT_AFTER:
             self._renew()
@@ -173,6 +174,7 @@ class BlockingClient:
                 case Welcomed():
                     self._welcomes += 1
                 case Dismissed(error=error):
+                    self.close()
                     raise error
 
     def _drive(self, talk: calls.Talk[T]) -> T:

@@ -116,12 +116,16 @@ class Host:
         now = self._around.clock()
         operation = self._operations.get(name)
         if operation is None:
-            error = error_table("unsupported", f"this plugin has no operation {name}")
-            self._session.failed(given.lease, given.epoch, error, now)
+            unknown = error_table("unsupported", f"this plugin has no operation {name}")
+            self._session.failed(given.lease, given.epoch, unknown, now)
             return
         stream = None
         if given.body["stream"] is not None:
-            grant = Grant.from_map(given.body["stream"])
+            try:
+                grant = Grant.from_map(given.body["stream"])
+            except ValueError as error:
+                self._session.failed(given.lease, given.epoch, bug_table(error), now)
+                return
             stream = open_stream(grant, self._around.link(grant))
         key = (given.lease, given.epoch)
         lease = Lease(

@@ -137,6 +137,7 @@ class _Life:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[int] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop.set_exception_handler(self._bug)
         boot, plugin = self._boot, self._plugin
         now = time.monotonic()
         hello = plugin.hello(boot.component, boot.incarnation)
@@ -154,6 +155,12 @@ class _Life:
             return await self._over
         finally:
             await self._leave()
+
+    def _bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Where a callback broke, which is the SDK's own, no good comes of going on."""
+        loop.default_exception_handler(context)
+        if "handle" in context:
+            self._stop(f"a bug: {context.get('message')}", EXIT_BUG)
 
     def _post(self, function: Callable[[], None]) -> None:
         # The loop may be closed: then the process is about to exit and nobody waits for this.

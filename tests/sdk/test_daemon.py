@@ -211,6 +211,21 @@ def test_absent_and_silent(daemon: DaemonProcess) -> None:
         BlockingClient(daemon.runtime).connect()
 
 
+def test_a_client_goes_on_after_a_silence(daemon: DaemonProcess) -> None:
+    with BlockingClient(daemon.runtime, connect_grace=0.3) as client:
+        events = client.events(["kernel"])
+        next(events)
+        daemon.signal(signal.SIGSTOP)
+        with pytest.raises(DaemonSilent):
+            next(events)
+        with pytest.raises(DaemonSilent):
+            client.ping()
+        daemon.signal(signal.SIGCONT)
+        client.connect_grace = 60.0
+        client.ping()
+        assert next(client.events(["kernel"])).snapshot
+
+
 def test_the_asynchronous_client_does_many_things_at_once(shared: DaemonProcess) -> None:
     async def one(client: Client, name: bytes) -> bytes:
         job = await client.submit({"target": "greeted", "seed": 1}, {"greeting": await client.put(name)})
@@ -251,6 +266,11 @@ def test_the_asynchronous_client_tells_absent_and_silent(daemon: DaemonProcess) 
             daemon.signal(signal.SIGSTOP)
             with pytest.raises(DaemonSilent, match="stopped"):
                 await client.status()
+            daemon.signal(signal.SIGCONT)
+            client.connect_grace = 60.0
+            await client.status()
+            daemon.signal(signal.SIGSTOP)
+            client.connect_grace = 0.3
         with pytest.raises(DaemonSilent):
             await client.connect()
         daemon.signal(signal.SIGCONT)
