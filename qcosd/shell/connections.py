@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live connections of a server socket, known from their frames and from the socket monitor.
 
-libzmq reports the end of a connection by descriptor number only, and a number is given to the next connection at once. The
-inode of the descriptor tells one connection from the next.
+libzmq reports the end of a connection by descriptor number only, sometimes before the descriptor is closed, and a number is
+given to the next connection at once. The order of the monitor's events tells one connection from the next; where a descriptor
+is touched, its inode does.
 """
 
 import asyncio
@@ -18,7 +19,6 @@ from zmq.utils.monitor import parse_monitor_message
 from qcosd.shell.drain import Drain
 
 _BUDGET = 64
-_CLOSED = -1  # no inode
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,6 @@ class Connection:
     descriptor: int
     inode: int
 
-    @property
-    def open(self) -> bool:
-        """Whether the descriptor still belongs to this connection."""
-        return _inode_of(self.descriptor) == self.inode
-
     def shut_down(self) -> None:
         """End the connection: libzmq sees end of file and cleans up. Nothing happens where it has ended already."""
         with contextlib.suppress(OSError):
@@ -46,8 +41,8 @@ class Connection:
 
 
 class Connections:
-    """Create before the socket is bound. `read_waiting()` is called before an end is reported, so that the last messages of a
-    connection come before the news of its end; `ended(connection)` is called once for each connection that had sent something.
+    """Create before the socket is bound. `read_waiting()` must read messages, up to some bound, and call `read_empty` if there
+    are no more; `ended(connection)` is called once for each connection that had sent something, after its last message.
     """
 
     def __init__(
@@ -60,39 +55,43 @@ class Connections:
         self._socket = socket
         self._read_waiting = read_waiting
         self._ended = ended
+        self._live: set[int] = set()  # descriptors of open connections, as far as the monitor has told
         self._by_descriptor: dict[int, Connection] = {}
         self._by_routing: dict[bytes, Connection] = {}
-        self._posthumous: list[Connection] = []  # have ended, but may have more messages in the socket
-        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._posthumous: list[Connection] = []  # have ended, but may have messages in the socket
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._drain = Drain(loop, self._monitor, self._receive, _BUDGET)
 
     def of(self, frame: zmq.Frame, routing: bytes = b"") -> Connection:
         """The connection that the frame came through. The frame must have been received with copy=False."""
         descriptor = int(frame.get(zmq.SRCFD))
         identity = str(frame.get("User-Id"))
-        known = self._by_descriptor.get(descriptor)
-        if known is not None and known.routing == routing and known.identity == identity:
+        known = self._by_routing.get(routing) if routing else self._by_descriptor.get(descriptor)
+        if known is not None and known.descriptor == descriptor and known.identity == identity:
             return known
-        # The news that the previous holder of this descriptor or routing id is gone has not come yet.
-        for stale in (known, self._by_routing.get(routing) if routing else None):
+        # libzmq tells of a connection before its first message is there, and of the previous one's end before that.
+        while self._take_event():
+            pass
+        for stale in (self._by_routing.get(routing) if routing else None, self._by_descriptor.get(descriptor)):
             if stale is not None:
                 self._forget(stale)
         connection = Connection(routing, identity, str(frame.get("Peer-Address")), descriptor, _inode_of(descriptor))
-        self._by_descriptor[descriptor] = connection
         if routing:
             self._by_routing[routing] = connection
-        if connection.inode == _CLOSED:  # its end came before its messages were read, and is not reported again
+        if descriptor in self._live:
+            self._by_descriptor[descriptor] = connection
+        else:  # it ended before its messages were read
             self._posthumous.append(connection)
         return connection
 
     def with_routing(self, routing: bytes) -> Connection | None:
-        """The live connection with this routing id, if it has sent anything."""
+        """The connection with this routing id, if it has sent anything."""
         return self._by_routing.get(routing)
 
     def read_empty(self) -> None:
-        """To be called when the socket has been read empty."""
+        """To be called when the socket has been read empty: those that have ended have said their last."""
         while self._posthumous:
-            self._forget(self._posthumous.pop())
+            self._forget(self._posthumous[0])
 
     def close(self) -> None:
         """Stop watching. Call before the watched socket is closed."""
@@ -101,29 +100,42 @@ class Connections:
         self._monitor.close(0)
 
     def _receive(self) -> bool:
+        if not self._take_event():
+            return False
+        if self._posthumous:
+            self._read_waiting()
+            self.read_empty()  # also where a flood of others left no end: the news does not wait for ever
+        return True
+
+    def _take_event(self) -> bool:
+        """Note one event of the monitor. False where there is none."""
         try:
-            frames = self._monitor.recv_multipart(zmq.NOBLOCK)
+            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
         except zmq.Again:
             return False
-        self._read_waiting()
-        connection = self._by_descriptor.get(parse_monitor_message(frames)["value"])
-        # Without a record it never sent anything; if open, the news is about an older connection with this number.
-        if connection is not None and not connection.open:
-            self._forget(connection)
+        descriptor = event["value"]
+        if event["event"] == zmq.EVENT_ACCEPTED:
+            self._live.add(descriptor)
+        else:
+            self._live.discard(descriptor)
+            connection = self._by_descriptor.pop(descriptor, None)
+            if connection is not None:
+                self._posthumous.append(connection)
         return True
 
     def _forget(self, connection: Connection) -> None:
-        if self._by_descriptor.get(connection.descriptor) is not connection:
-            return
-        del self._by_descriptor[connection.descriptor]
+        if self._by_descriptor.get(connection.descriptor) is connection:
+            del self._by_descriptor[connection.descriptor]
         if self._by_routing.get(connection.routing) is connection:
             del self._by_routing[connection.routing]
+        if connection in self._posthumous:
+            self._posthumous.remove(connection)
         self._ended(connection)
 
 
 def _inode_of(descriptor: int) -> int:
-    """The inode behind a descriptor, or _CLOSED."""
+    """The inode behind a descriptor; -1 where it is closed."""
     try:
         return os.fstat(descriptor).st_ino
     except OSError:
-        return _CLOSED
+        return -1

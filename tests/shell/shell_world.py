@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ LIMITS = BusLimits(high_water=64, budget=16, heartbeat=1.0)
 def run(test: Coroutine[Any, Any, None]) -> None:
     """Run a test in a loop like the daemon's."""
     uvloop.run(asyncio.wait_for(test, PATIENCE))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something of which there is no event."""
+    while not condition():
+        await asyncio.sleep(0.001)  # noqa: ASYNC110
 
 
 class Inbox:
