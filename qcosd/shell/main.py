@@ -140,14 +140,14 @@ async def serve(
     if service_manager.watchdog_interval is not None:
         _every(loop, service_manager.watchdog_interval, service_manager.alive)
     try:
+        if ready_fd is not None:
+            _tell_ready(ready_fd, directories, boot)  # whoever connects now is answered when the loop turns
         daemon.handle(
             Start(
                 manifests, boot, os.getpid(), __version__, secrets.token_bytes(32), time.time(),
                 f"ipc://{directories.streams}/", settings.limits, settings.plugin,
             )
         )  # fmt: skip
-        if ready_fd is not None:
-            _tell_ready(ready_fd, directories, boot)
         return await ended
     finally:
         processes.close()

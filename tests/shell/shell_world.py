@@ -29,8 +29,8 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something of which there is no event."""
-    while not condition():
-        await asyncio.sleep(0.001)  # noqa: ASYNC110
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
 
 
 class Inbox:

@@ -49,6 +49,7 @@ def test_a_life_from_ready_to_sigterm() -> None:
         status = client.ask(Type.STATUS).body
         assert (status["pid"], status["boot"]) == (daemon.process.pid, 1)
         hello = wait_ready(client, "hello")
+        assert "NoNewPrivs:\t1\n" in Path(f"/proc/{hello['pid']}/status").read_text()
         code, log = daemon.stop()
         assert code == 0, log
         assert client.recv().type is Type.GOODBYE
