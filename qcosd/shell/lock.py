@@ -32,6 +32,7 @@ class DirectoryLock:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise LockHeld(directory, holder_of(self.path)) from None
             raise
+        os.fchmod(self._descriptor, 0o640)  # the group may see who holds it
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
 

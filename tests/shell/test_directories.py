@@ -58,6 +58,7 @@ def test_directories_are_made_for_the_group_only(short: Path) -> None:
     directories = Directories(runtime, state, embedded=False)
     assert stat.S_IMODE(runtime.stat().st_mode) == 0o750
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE((runtime / "qcosd.lock").stat().st_mode) == 0o640
     token = directories.client_token()
     assert len(token) == 64 and (runtime / "client.token").read_bytes() == token + b"\n"
     assert stat.S_IMODE((runtime / "client.token").stat().st_mode) == 0o640
