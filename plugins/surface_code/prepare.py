@@ -8,6 +8,7 @@ same again.  Both end with the same patches alive and idle, so either may come b
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 
 from qcos_plugins.surface_code.builder import Builder
 from qcos_plugins.surface_code.floor import data_cell
@@ -18,7 +19,8 @@ from qcosd.qec.fragment import Decision, Fragment, FragmentProgram
 from qcosd.qec.program import LogicalProgram
 
 HANDED_OVER = (
-    "encoded |Y> states for S gates arrive from outside with known syndrome; their distillation is not simulated"
+    "encoded |Y> states for S gates are idealised: they arrive with known syndrome and with the error rate noise.handover "
+    "of the device on each data qubit; their distillation is not simulated"
 )
 MOVED = "H is transversal, followed by a quarter turn of the patch that moves its qubits in no time"
 
@@ -72,8 +74,8 @@ def prepare(program: LogicalProgram, distance: int, movement: bool = True) -> Fr
     )
 
 
-def facts(program: FragmentProgram) -> dict[str, int]:
-    """Numbers for the job's document: ``patches`` alive at once at most, ``rounds`` of the longest path."""
+def facts(program: FragmentProgram) -> dict[str, Any]:
+    """For the job's document: ``patches`` alive at once at most, ``rounds`` of the longest path, ``assumptions``."""
     longest: dict[int, int] = {}
     for fragment in reversed(program.fragments):
         behind = fragment.decision
@@ -86,4 +88,5 @@ def facts(program: FragmentProgram) -> dict[str, int]:
         "fragments": len(program.fragments),
         "rounds": longest[0],
         "decisions": len(program.fragments) // 2,
+        "assumptions": list(program.assumptions),
     }

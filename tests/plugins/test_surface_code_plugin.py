@@ -42,7 +42,9 @@ def test_fragments_and_facts():
     prepared = prepare(LOGICAL, 5)
     assert FragmentProgram.from_bytes(result.outputs["fragments"]) == prepared
     assert result.facts == facts(prepared)
+    assumptions = result.facts.pop("assumptions")
     assert result.facts == {"distance": 5, "patches": 3, "fragments": 1, "rounds": 20, "decisions": 0}
+    assert len(assumptions) == 2 and "|Y>" in assumptions[0] and "noise.handover" in assumptions[0]
 
 
 def test_the_distance_is_3_by_default():
