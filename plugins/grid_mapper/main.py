@@ -10,6 +10,7 @@ from qcos_plugins.grid_mapper.mapper import CannotMove, DoesNotFit, NotCoupled, 
 
 from qcosd.qec.device import Device
 from qcosd.qec.fragment import FragmentProgram
+from qcosd.qec.versions import versions
 from qcosd.sdk import Interrupt, Plugin, Refused
 
 plugin = Plugin()
@@ -28,7 +29,7 @@ def place(lease: Any) -> Any:
         raise Refused("unsupported", str(error)) from error
     except (OverlapError, NotCoupled, ValueError) as error:
         raise Refused("wrong_output", str(error)) from error
-    return lease.result(outputs={"placement": placement.to_bytes()}, facts=facts)
+    return lease.result(outputs={"placement": placement.to_bytes()}, facts={**facts, "versions": versions("networkx")})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from qcos_plugins.matching_tracker.tracker import StreamFault, Tracker
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
+from qcosd.qec.versions import versions
 from qcosd.sdk import Plugin, Refused
 
 KEPT_PROGRAMS = 2
@@ -35,7 +36,8 @@ def run(lease: Any) -> Any:
         summary = tracker.outcomes().summary()
     except StreamFault as fault:
         raise Refused("retry_later", str(fault), fault.details) from fault
-    return lease.result(outputs={"counts": msgpack.packb(summary["sum"])}, summary=summary)
+    used = {"versions": versions("pymatching", "stim", "numpy")}
+    return lease.result(outputs={"counts": msgpack.packb(summary["sum"])}, facts=used, summary=summary)
 
 
 def _plans(lease: Any) -> Plans:

@@ -7,6 +7,7 @@ from typing import Any
 
 from qcos_plugins.pytket_compile.compiler import SourceError, compile_source
 
+from qcosd.qec.versions import versions
 from qcosd.sdk import Plugin, Refused
 
 plugin = Plugin()
@@ -20,7 +21,8 @@ def compile_(lease: Any) -> Any:
         program, facts = compile_source(lease.input("source"))
     except SourceError as error:
         raise Refused(error.code, f"{name}:{error.line}: {error.text}") from error
-    return lease.result(outputs={"logical": program.to_bytes()}, facts=facts)
+    versioned = {**facts, "versions": versions("pytket", "stim", "numpy")}
+    return lease.result(outputs={"logical": program.to_bytes()}, facts=versioned)
 
 
 if __name__ == "__main__":

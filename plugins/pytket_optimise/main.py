@@ -10,6 +10,7 @@ from typing import Any
 from qcos_plugins.pytket_optimise.optimiser import optimised
 
 from qcosd.qec.program import LogicalProgram, ProgramError
+from qcosd.qec.versions import versions
 from qcosd.sdk import Plugin, Refused
 
 plugin = Plugin()
@@ -35,7 +36,10 @@ def optimise(lease: Any) -> Any:
         return lease.result(outputs={"optimised": data}, facts={"optimise": "off"})
     end = time.monotonic() + budget
     result, facts = optimised(program, lambda: time.monotonic() >= end or lease.cancelled.is_set())
-    return lease.result(outputs={"optimised": result.to_bytes()}, facts={"optimise": "on", **facts})
+    return lease.result(
+        outputs={"optimised": result.to_bytes()},
+        facts={"optimise": "on", **facts, "versions": versions("pytket", "stim")},
+    )
 
 
 def _budget(text: Any, most: float) -> float:

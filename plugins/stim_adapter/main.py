@@ -16,6 +16,7 @@ from qcosd.qec.calibration import Calibration
 from qcosd.qec.device import DEFAULT_NAME, Device
 from qcosd.qec.fragment import FragmentProgram
 from qcosd.qec.placement import Placement
+from qcosd.qec.versions import versions
 from qcosd.sdk import Plugin, Refused
 
 KEPT_PROGRAMS = 4
@@ -51,7 +52,7 @@ def run(lease: Any) -> Any:
         compiler.program, noise, lease.shots, lease.seed, lease.batch, compiler=compiler, round_ns=device.round_ns
     )
     feed(machine, lease.stream)
-    return lease.result()
+    return lease.result(facts={"versions": versions("stim", "numpy")})
 
 
 def _device(lease: Any) -> Device:

@@ -55,6 +55,7 @@ def test_a_lease_gives_the_counts_of_its_batch() -> None:
     assert result.summary["sum"]["counts_undecoded"] == expected.counts_undecoded
     assert sum(result.summary["sum"]["latency_us"].values()) == expected.windows
     assert set(result.outputs) == {"counts"}
+    assert result.facts["versions"].keys() == {"pymatching", "stim", "stim-simd", "numpy"}
     assert msgpack.unpackb(result.outputs["counts"]) == result.summary["sum"]
     assert {header["type"] for header in answers} == {"ack"}
     assert answers[-1]["committed"] == answers[-1]["received"] == expected.rounds[0] + 1

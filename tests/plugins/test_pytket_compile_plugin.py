@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import msgpack
@@ -42,6 +43,9 @@ def test_source_to_optimised_program_on_the_bench() -> None:
         facts = outcome.document["facts"]
         assert facts["compile.compile"]["gates"] == {"barrier": 2, "cx": 2, "h": 2, "idle": 1}
         assert facts["optimise.optimise"]["gates"] == {"before": {"cx": 2, "h": 2}, "after": {}}
+        for name in ("compile.compile", "optimise.optimise"):
+            assert facts[name]["versions"]["pytket"] == version("pytket")
+            assert facts[name]["versions"]["stim-simd"] in ("sse2", "avx2", "polyfill")
         refused = bench.run({"source": WASTEFUL + b"t q[1];"}, target="optimised", source_name="wasteful.qasm").document
         assert refused["error"]["name"] == "unsupported"
         assert refused["error"]["message"].startswith("wasteful.qasm:5: gate t needs T gates")
@@ -105,6 +109,8 @@ def test_the_mapper_places() -> None:
     fragments = prepare(logical(GHZ), 3)
     result = call(mapper, "map.place", {"fragments": fragments.to_bytes(), "device": Device().to_bytes()})
     placement = Placement.from_bytes(result.outputs["placement"])
+    versions = result.facts.pop("versions")
+    assert versions == {"networkx": version("networkx")}
     assert result.facts == {"device": "default", "sites": 161, "extent": [40, 24], "offset": [2, 2]}
     document = msgpack.unpackb(result.outputs["placement"])
     assert (document["device"], document["offset"], document["sites"]) == ("default", [2, 2], 161)

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import stim
 from loopback import PRIOR, prepared
 from loopback import run as looped
 from qcos_plugins.matching_tracker.follow import follow
@@ -25,6 +27,7 @@ from qcosd.qec.stream import Decided
 from qcosd.sdk import Refused
 from qcosd.sdk.testing import make_lease, read_manifest, stream_pair
 
+SIMD = stim.Circuit.__module__.removeprefix("stim._stim_")
 PROGRAM = prepared(BRANCHES)
 PLACEMENT = Placement.of("default", (2, 4), Compiler(PROGRAM, PRIOR).sites)
 INPUTS = {"fragments": PROGRAM.to_bytes(), "placement": PLACEMENT.to_bytes(), "calibration": PRIOR.to_bytes()}
@@ -38,10 +41,11 @@ def run(inputs: dict[str, bytes] = INPUTS, shots: int = 100, seed: int = 5, **op
     with ThreadPoolExecutor() as pool:
         following = pool.submit(follow, tracker, reader, lambda fraction, text: None)
         try:
-            main.run(lease)
+            result = main.run(lease)
             following.result()
         finally:
             writer.close()
+    assert result.facts == {"versions": {"stim": stim.__version__, "stim-simd": SIMD, "numpy": np.__version__}}
     return tracker
 
 
