@@ -18,8 +18,13 @@ from typing import Any
 
 import pytest
 
+from qcosd.sdk.client import BlockingClient
+
 PATIENCE = 60.0
 """Seconds after which a test gives up waiting for something that must happen. Nothing ever waits that long when it works."""
+
+LOOK = 0.01
+"""Seconds between two looks at what cannot be subscribed to."""
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "etc" / "examples"
 
@@ -145,11 +150,29 @@ def read_until(process: subprocess.Popen[str], accept: Callable[[str], bool], *,
 
 
 def await_condition(condition: Callable[[], bool], what: str) -> None:
-    """For what cannot be subscribed to (the state of a process): look until it holds."""
+    """For what cannot be subscribed to (a file that appears): look until it holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
-        os.sched_yield()
+        select.select([], [], [], LOOK)
+
+
+def await_job(runtime_dir: Path, accept: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+    """Until the state of some job of this daemon is accepted, as its events tell; that state."""
+    with BlockingClient(runtime_dir, connect_grace=PATIENCE) as client:
+        for event in client.events(["job."], timeout=PATIENCE):
+            if accept(event.state):
+                return event.state
+    pytest.fail("no job came to that state")
+
+
+def await_private_job(world: World, state: str) -> int:
+    """Until the private daemon of a `run` has a job in this state; the daemon's pid."""
+    await_condition(lambda: any(world.temporary.glob("qcosd-*/run/clients.sock")), "the sockets of a private daemon")
+    (runtime_dir,) = world.temporary.glob("qcosd-*/run")
+    await_job(runtime_dir, lambda job: job["state"] == state)
+    (pid,) = [pid for pid, command in world.processes().items() if "qcosd.shell.main" in command]
+    return pid
 
 
 @dataclass

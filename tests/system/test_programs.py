@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from system_world import EXAMPLES, DaemonWorld, World, await_condition, finish, read_until
+from system_world import EXAMPLES, DaemonWorld, World, await_job, await_private_job, finish
 
 # Every outcome that a program can have without noise; each of them must be seen.
 EXAMPLE_OUTCOMES = {
@@ -59,7 +59,7 @@ def test_the_document_says_everything(world: World) -> None:
         "distance": 5,
         "noise": 0.002,
         "seed": 9,
-        "decoder": "pymatching-correlated",
+        "decoder": "pymatching-tempered",
         "state": "done",
     }
     assert document["registers"] == {"c": 3}
@@ -118,21 +118,13 @@ def test_what_a_plugin_or_the_kernel_finds_wrong_is_exit_2(world: World, options
     assert "Traceback" not in done.err
 
 
-def await_rounds(daemon: DaemonWorld, process: Any) -> str:
-    """Until the job of this `run` has at least one batch behind it and is still running; its id."""
-    events = daemon.popen("events", "-f", "--json", "job.")
-    lines = read_until(events, lambda line: json.loads(line)["state"].get("batches", {}).get("done", 0) >= 1)
-    state = json.loads(lines[-1])["state"]
-    assert state["state"] == "running"
-    assert process.poll() is None
-    events.send_signal(signal.SIGINT)
-    finish(events)
-    return str(state["job"])
+def has_run_a_batch(job: Mapping[str, Any]) -> bool:
+    return job["state"] == "running" and job.get("batches", {}).get("done", 0) >= 1
 
 
 def test_ctrl_c_in_the_middle_of_the_rounds(daemon: DaemonWorld) -> None:
     process = daemon.popen("run", EXAMPLES / "ghz.qasm", *LONG)
-    job = await_rounds(daemon, process)
+    job = await_job(daemon.runtime, has_run_a_batch)["job"]
     plugins = {row["name"]: row["pid"] for row in daemon.ctl("plugin", "list", "--json").document}
     process.send_signal(signal.SIGINT)
     done = finish(process)
@@ -145,15 +137,7 @@ def test_ctrl_c_in_the_middle_of_the_rounds(daemon: DaemonWorld) -> None:
 
 def test_ctrl_c_in_the_middle_of_the_rounds_of_a_private_daemon(world: World) -> None:
     process = world.popen("run", EXAMPLES / "ghz.qasm", *LONG)
-
-    def tracker_works() -> bool:
-        place = next(world.temporary.glob("qcosd-*/run"), None)
-        if place is None or not (place / "clients.sock").exists():
-            return False
-        listed = world.ctl("--runtime-dir", place, "job", "list", "--json")
-        return listed.code == 0 and any(row["state"] == "running" for row in listed.document)
-
-    await_condition(tracker_works, "a running job in the private daemon")
+    await_private_job(world, "running")
     process.send_signal(signal.SIGINT)
     assert finish(process).code == 130
     world.assert_empty()
@@ -164,13 +148,10 @@ def test_a_plugin_killed_in_the_middle_changes_nothing(daemon: DaemonWorld, vict
     options = ("--shots", 40_000, "--batch", 64, "--noise", 0.003, "--seed", 3)
     calm = run(daemon, "bell", *options)
     process = daemon.popen("run", EXAMPLES / "bell.qasm", *options, "--json")
-    events = daemon.popen("events", "-f", "--json", "job.2")
-    read_until(events, lambda line: json.loads(line)["state"].get("batches", {}).get("done", 0) >= 1)
+    await_job(daemon.runtime, has_run_a_batch)
     (pid,) = [row["pid"] for row in daemon.ctl("plugin", "list", "--json").document if row["name"] == victim]
     os.kill(pid, signal.SIGKILL)
     done = finish(process)
-    events.send_signal(signal.SIGINT)
-    finish(events)
     assert done.code == 0, done.err
     document = done.document
     assert document["restarts"] >= 1

@@ -10,25 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from system_world import GREET, NEVER, PATIENCE, DaemonWorld, World, await_condition, finish, read_until
-
-
-def await_private_daemon(world: World) -> int:
-    """Until the private daemon has taken the job and the plugin runs; the daemon's pid."""
-
-    def daemons() -> list[int]:
-        return [pid for pid, command in world.processes().items() if "qcosd.shell.main" in command]
-
-    def job_is_held() -> bool:
-        run = next(world.temporary.glob("qcosd-*/run"), None)
-        if run is None or not (run / "clients.sock").exists():
-            return False
-        listed = world.ctl("--runtime-dir", run, "job", "list", "--json")
-        return listed.code == 0 and any(row["state"] == "held" for row in listed.document)
-
-    await_condition(job_is_held, "a held job in the private daemon")
-    (pid,) = daemons()
-    return pid
+from system_world import GREET, NEVER, PATIENCE, DaemonWorld, World, await_job, await_private_job, finish, read_until
 
 
 def test_a_private_daemon_runs_the_job_and_vanishes(world: World, greeting: Path) -> None:
@@ -50,7 +32,7 @@ def test_a_running_daemon_is_used(daemon: DaemonWorld, greeting: Path) -> None:
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_cancels_and_leaves_nothing(world: World, greeting: Path, signum: signal.Signals, code: int) -> None:
     process = world.popen("run", greeting, *NEVER)
-    await_private_daemon(world)
+    await_private_job(world, "held")
     process.send_signal(signum)
     done = finish(process)
     assert done.code == code
@@ -72,7 +54,7 @@ def test_ctrl_c_while_the_private_daemon_starts(world: World, greeting: Path) ->
 
 def test_ctrl_c_twice_leaves_at_once_even_from_a_frozen_daemon(world: World, greeting: Path) -> None:
     process = world.popen("run", greeting, *NEVER)
-    frozen = await_private_daemon(world)
+    frozen = await_private_job(world, "held")
     everyone = world.processes()
     os.kill(frozen, signal.SIGSTOP)
     process.send_signal(signal.SIGINT)
@@ -86,21 +68,17 @@ def test_ctrl_c_twice_leaves_at_once_even_from_a_frozen_daemon(world: World, gre
 def test_ctrl_c_on_a_shared_daemon_cancels_only_this_job(daemon: DaemonWorld, greeting: Path) -> None:
     other = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
     process = daemon.popen("run", greeting, *NEVER)
-
-    def states() -> dict[str, str]:
-        return {row["job"]: row["state"] for row in daemon.ctl("job", "list", "--json").document}
-
-    await_condition(lambda: sorted(states().values()) == ["held", "held"], "two held jobs")
+    await_job(daemon.runtime, lambda job: job["state"] == "held" and job["job"] != other)
     process.send_signal(signal.SIGINT)
     assert finish(process).code == 130
-    after = states()
+    after = {row["job"]: row["state"] for row in daemon.ctl("job", "list", "--json").document}
     assert after.pop(other) == "held"
     assert list(after.values()) == ["cancelled"]
 
 
 def test_a_killed_command_takes_its_daemon_along(world: World, greeting: Path) -> None:
     process = world.popen("run", greeting, *NEVER)
-    await_private_daemon(world)
+    await_private_job(world, "held")
     everyone = world.processes()
     process.kill()
     finish(process)
@@ -110,7 +88,7 @@ def test_a_killed_command_takes_its_daemon_along(world: World, greeting: Path) -
 
 def test_a_killed_private_daemon_ends_the_command(world: World, greeting: Path) -> None:
     process = world.popen("run", greeting, *NEVER, "--json")
-    pid = await_private_daemon(world)
+    pid = await_private_job(world, "held")
     everyone = world.processes()
     os.kill(pid, signal.SIGKILL)
     done = finish(process)
