@@ -145,7 +145,7 @@ def test_ctrl_c_in_the_middle_of_the_rounds_of_a_private_daemon(world: World) ->
 
 @pytest.mark.parametrize("victim", ["stim_adapter", "matching_tracker"])
 def test_a_plugin_killed_in_the_middle_changes_nothing(daemon: DaemonWorld, victim: str) -> None:
-    options = ("--shots", 40_000, "--batch", 64, "--noise", 0.003, "--seed", 3)
+    options = ("--shots", 24_000, "--batch", 64, "--noise", 0.003, "--seed", 3)
     calm = run(daemon, "bell", *options)
     process = daemon.popen("run", EXAMPLES / "bell.qasm", *options, "--json")
     await_job(daemon.runtime, has_run_a_batch)
