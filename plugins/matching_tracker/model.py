@@ -33,7 +33,7 @@ DECODERS = {
     # Largest share at which no single fault of the gates of distance 3 is mistaken: 0.15, for rates from 1e-4 to 1e-2.
     "pymatching-tempered": Decoder(correlated=True, joined=True, share=0.12),
 }
-DEFAULT_DECODER = "pymatching-correlated"
+DEFAULT_DECODER = "pymatching-tempered"
 
 
 class Component(NamedTuple):

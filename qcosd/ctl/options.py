@@ -16,8 +16,8 @@ from typing import Any
 
 from qcosd.ctl.failure import Failure, bad_usage
 
-DEFAULT_DECODER = "pymatching-correlated"
-DECODERS = ("pymatching", DEFAULT_DECODER)
+DEFAULT_DECODER = "pymatching-tempered"
+DECODERS = ("pymatching", "pymatching-correlated", DEFAULT_DECODER)
 DEFAULT_SHOTS = 1000
 DEFAULT_DISTANCE = 3
 DEFAULT_NOISE = 0.001

@@ -63,7 +63,7 @@ def test_out_of_range_is_refused_and_names_the_option(words: dict[str, Any], opt
 
 
 def test_the_unknown_decoder_is_told_the_known_ones() -> None:
-    assert "pymatching, pymatching-correlated" in refusal(decoder="guess")
+    assert "pymatching, pymatching-correlated, pymatching-tempered" in refusal(decoder="guess")
 
 
 def test_defaults_are_those_of_the_design() -> None:
@@ -71,7 +71,7 @@ def test_defaults_are_those_of_the_design() -> None:
     seed = options.pop("seed")
     assert 0 <= seed < 2**o.SEED_BITS
     assert options == {
-        "shots": 1000, "distance": 3, "noise": 0.001, "prior": 0.001, "batch": 256, "decoder": "pymatching-correlated",
+        "shots": 1000, "distance": 3, "noise": 0.001, "prior": 0.001, "batch": 256, "decoder": "pymatching-tempered",
         "priority": 0, "target": "counts", "source_name": "a.qasm", "set": {},
     }  # fmt: skip
 

@@ -17,6 +17,7 @@ import stim
 from qcos_plugins.matching_tracker.model import matching_model
 from qcos_plugins.matching_tracker.outcomes import Outcomes
 from qcos_plugins.matching_tracker.tracker import Tracker
+from qcos_plugins.stim_adapter.machine import Machine
 from qcos_plugins.surface_code.builder import Builder
 
 from qcosd.qec.calibration import Calibration
@@ -135,6 +136,23 @@ def record(
     circuit = stim.Circuit(whole_circuit(program, rates, chosen, decisions).text)
     records = circuit.compile_sampler(seed=seed).sample(shots)
     return Recording(program, rates, chosen, tuple(decisions), records)
+
+
+def record_from_machine(
+    program: FragmentProgram,
+    p: float,
+    shots: int,
+    observables: Sequence[Sequence[int]],
+    *,
+    seed: int,
+    **machine: object,
+) -> Recording:
+    """What stim_adapter sends for a program without decisions, as `record` gives stim's own samples."""
+    rates = Calibration.uniform(p)
+    rows = []
+    for _, block, bits in Machine(program, rates, shots, seed, **machine).run():
+        rows.append(np.unpackbits(bits, axis=1, count=block.shots, bitorder="little"))
+    return Recording(program, rates, tuple(map(tuple, observables)), (), np.vstack(rows).T.astype(bool))
 
 
 def pack(values: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from loopback import prepared, run
+from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.stim_adapter.faults import Fault, faults_of
 from qcos_plugins.surface_code.builder import Builder
 
@@ -64,11 +65,12 @@ IDS = [f"{f.__name__} {basis}" for f, basis, _ in CASES]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["pymatching", DEFAULT_DECODER])
 @pytest.mark.parametrize(("build", "basis", "answer"), CASES, ids=IDS)
-def test_no_single_fault_changes_an_outcome(build, basis: str, answer: int) -> None:  # type: ignore[no-untyped-def]
+def test_no_single_fault_changes_an_outcome(build, basis: str, answer: int, decoder: str) -> None:  # type: ignore[no-untyped-def]
     program = build(basis)
     faults = faults_of(program)
-    decoded, undecoded = outcomes(program, faults, "pymatching")
+    decoded, undecoded = outcomes(program, faults, decoder)
     assert [faults[i] for i in np.flatnonzero((decoded != answer).any(0))] == []
     assert (undecoded != answer).any(0).sum() > 100  # the faults were there
 
@@ -76,7 +78,7 @@ def test_no_single_fault_changes_an_outcome(build, basis: str, answer: int) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(("build", "basis", "answer"), CASES, ids=IDS)
 def test_correlated_matching_gives_way_to_few_single_faults(build, basis: str, answer: int) -> None:  # type: ignore[no-untyped-def]
-    """Reweighting takes a few two-qubit faults at d = 3 for something likelier; global decoding does the same."""
+    """Reweighting takes a few two-qubit faults at d = 3 for something likelier; the default decoder bounds it."""
     program = build(basis)
     faults = faults_of(program)
     decoded, _ = outcomes(program, faults, "pymatching-correlated")
