@@ -32,10 +32,14 @@ class Sent(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BusLimits:
-    """high_water: messages queued per peer and direction. budget: messages read before other work gets its turn.
-    heartbeat: seconds between ZMTP pings; a peer silent for three of them is cut off."""
+    """send_queue, receive_queue: messages of one peer that wait to be sent, or to be read. budget: messages read before other
+    work gets its turn. heartbeat: seconds between ZMTP pings; a peer silent for three of them is cut off.
 
-    high_water: int
+    libzmq learns of messages that have left in lots of half the send queue, so a peer has room for half of it only.
+    """
+
+    send_queue: int
+    receive_queue: int
     budget: int
     heartbeat: float
 
@@ -121,7 +125,7 @@ class Bus:
         return True
 
     def _read_waiting(self) -> None:
-        for _ in range(self._limits.high_water):  # a connection has no more than this in the queue
+        for _ in range(self._limits.receive_queue):  # a connection has no more than this in the queue
             if not self._receive():
                 return
         self._drain.look_again()
@@ -142,8 +146,8 @@ def server_socket(
     socket.setsockopt(zmq.PLAIN_SERVER, 1)
     socket.setsockopt_string(zmq.ZAP_DOMAIN, domain)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
-    socket.setsockopt(zmq.SNDHWM, limits.high_water)
-    socket.setsockopt(zmq.RCVHWM, limits.high_water)
+    socket.setsockopt(zmq.SNDHWM, limits.send_queue)
+    socket.setsockopt(zmq.RCVHWM, limits.receive_queue)
     # Also how soon a peer in its cool-down tries again: libzmq leaves a handshake that was answered with "later" hanging.
     socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
     interval = int(limits.heartbeat * 1000)

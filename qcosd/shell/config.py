@@ -21,10 +21,12 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BusSection:
-    """The two ROUTERs and the events socket. Message counts are per peer and direction."""
+    """The two ROUTERs and the events socket. Queues are counted in messages, per peer."""
 
-    client_queue: int = 128
-    plugin_queue: int = 512
+    client_send_queue: int = 640
+    client_receive_queue: int = 64
+    plugin_send_queue: int = 1024
+    plugin_receive_queue: int = 256
     event_queue: int = 1024
     client_budget: int = 32
     plugin_budget: int = 128
@@ -143,5 +145,9 @@ def _check_ranges(path: Path, config: Config) -> None:
         for key, value in dataclasses.asdict(getattr(config, name)).items():
             if value <= 0:
                 raise ConfigError(f"{path}: '{name}.{key}' is not positive")
+    for key in ("client_send_queue", "plugin_send_queue"):
+        # Half of it counts: a peer that has all its requests answered at once must not look as if it did not read.
+        if getattr(config.bus, key) < 2 * config.limits.requests + 64:
+            raise ConfigError(f"{path}: 'bus.{key}' is less than twice 'limits.requests' and 64 more")
     if config.logs.max_bytes < 4096 or config.logs.keep < 0 or config.logs.poll < 0.05:
         raise ConfigError(f"{path}: 'logs' needs max_bytes >= 4096, keep >= 0, poll >= 0.05")

@@ -117,15 +117,15 @@ async def serve(
     bus = settings.bus
     plugins = Bus(
         context, loop, f"ipc://{directories.plugins_socket}", PLUGINS_DOMAIN,
-        BusLimits(bus.plugin_queue, bus.plugin_budget, bus.heartbeat), daemon.listener(Channel.PLUGINS),
+        BusLimits(bus.plugin_send_queue, bus.plugin_receive_queue, bus.plugin_budget, bus.heartbeat), daemon.listener(Channel.PLUGINS),
     )  # fmt: skip
     clients = Bus(
         context, loop, f"ipc://{directories.clients_socket}", CLIENTS_DOMAIN,
-        BusLimits(bus.client_queue, bus.client_budget, bus.heartbeat), daemon.listener(Channel.CLIENTS),
+        BusLimits(bus.client_send_queue, bus.client_receive_queue, bus.client_budget, bus.heartbeat), daemon.listener(Channel.CLIENTS),
     )  # fmt: skip
     publisher = Publisher(
         context, loop, f"ipc://{directories.events_socket}",
-        BusLimits(bus.event_queue, bus.client_budget, bus.heartbeat), daemon.subscription_asked,
+        BusLimits(bus.event_queue, bus.client_receive_queue, bus.client_budget, bus.heartbeat), daemon.subscription_asked,
     )  # fmt: skip
     directories.open_sockets()
     daemon.attach(

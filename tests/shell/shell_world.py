@@ -19,7 +19,7 @@ from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator
 PATIENCE = 30.0  # seconds until a test that waits for what never comes is a failure
 CLIENT_TOKEN = b"c" * 64
 PLUGIN_TOKEN = b"p" * 64
-LIMITS = BusLimits(high_water=64, budget=16, heartbeat=1.0)
+LIMITS = BusLimits(send_queue=64, receive_queue=64, budget=16, heartbeat=1.0)
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:

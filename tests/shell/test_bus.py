@@ -70,7 +70,7 @@ def test_more_messages_than_the_budget_leave_turns_to_others(tmp_path: Path) -> 
                     if len(seen) == count:
                         done.set()
 
-            world.bus(Listener(), limits=BusLimits(high_water=1000, budget=10, heartbeat=1.0))
+            world.bus(Listener(), limits=BusLimits(send_queue=1000, receive_queue=1000, budget=10, heartbeat=1.0))
 
             def turn() -> None:
                 turns.append(len(seen))
@@ -119,9 +119,9 @@ def test_high_water_counts_messages_whatever_their_size(tmp_path: Path) -> None:
 
     async def test() -> None:
         sent = await fill(100_000, tmp_path)
-        assert sent >= LIMITS.high_water, "a queue of megabytes is not full for libzmq"
+        assert sent >= LIMITS.send_queue, "a queue of megabytes is not full for libzmq"
         assert sent * 100_000 > 5_000_000
-        assert await fill(1, tmp_path) >= LIMITS.high_water
+        assert await fill(1, tmp_path) >= LIMITS.send_queue
 
     run(test())
 
@@ -285,7 +285,7 @@ def test_a_flood_from_clients_does_not_delay_plugins(tmp_path: Path) -> None:
                         flooding.set()
 
             inbox = Inbox()
-            world.bus(Clients(), limits=BusLimits(high_water=128, budget=16, heartbeat=1.0))
+            world.bus(Clients(), limits=BusLimits(send_queue=128, receive_queue=128, budget=16, heartbeat=1.0))
             plugins = world.bus(inbox, "plugins")
             plugin = world.plugin()
             stop = threading.Event()

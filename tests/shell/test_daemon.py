@@ -162,7 +162,7 @@ def test_after_the_cool_down_the_connection_comes_back_by_itself() -> None:
 
 
 def test_a_client_that_does_not_read_is_disconnected() -> None:
-    with Qcosd(config="[bus]\nclient_queue = 8\n") as daemon:
+    with Qcosd(config="[bus]\nclient_send_queue = 100\n[limits]\nrequests = 10\n") as daemon:
         lazy, other = daemon.client(), daemon.client()
         ended = lazy.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         data = os.urandom(CHUNK)
@@ -176,13 +176,24 @@ def test_a_client_that_does_not_read_is_disconnected() -> None:
                 asked += 1
             except zmq.Again:
                 assert other.ask(Type.PING).type is Type.PONG
-        assert asked > 8
+        assert asked > 10
         assert other.ask(Type.PING).type is Type.PONG
         lazy.socket.disable_monitor()
         ended.close(0)
         code, log = daemon.stop()
         assert code == 0
         assert "disconnecting a peer that does not read channel=clients" in log
+
+
+def test_a_client_that_uses_its_quota_of_requests_is_not_taken_for_one() -> None:
+    with Qcosd() as daemon:
+        client = daemon.client()
+        quota = client.ask(Type.HELLO, name="test", versions=[1, 1]).body["limits"]["requests"]
+        sent = [client.send(Type.PING) for _ in range(quota)]
+        for number in range(20 * quota):
+            assert client.recv().id == sent[number]
+            if len(sent) < 20 * quota:
+                sent.append(client.send(Type.PING))
 
 
 def test_a_killed_plugin_comes_back() -> None:
