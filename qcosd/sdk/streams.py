@@ -10,6 +10,7 @@ A stream belongs to the thread that uses it first.  A revoked lease ends every b
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -202,11 +203,9 @@ class StreamReader(_Stream):
         peer, frames = arrived
         reply = self.session.feed(peer, frames)
         if reply is not None:
-            try:
+            # Who knocked may have sent all it had, closed and gone: what it sent is still here to be read.
+            with contextlib.suppress(StreamClosed):
                 self._link.send(peer, reply)
-            except StreamClosed:
-                if peer == self.session.peer:
-                    raise
         return True
 
     def _take(self) -> StreamMessage:
