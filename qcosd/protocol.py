@@ -47,7 +47,7 @@ MAX_HEADER = 4096  # bytes
 CHUNK = 256 << 10  # bytes of an artifact in one payload frame
 MAX_PAYLOADS = 4  # payload frames of one message
 MAX_DEPTH = 16  # of maps and lists in each other
-HEARTBEAT = 1.0  # seconds between signs of life of a plugin that has nothing else to say
+HEARTBEAT = 2.0  # seconds between signs of life of a plugin that has nothing else to say
 
 HEADER: tuple[Field, ...] = (
     Field("v", UINT, "protocol version of this message"),
