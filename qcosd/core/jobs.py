@@ -20,6 +20,7 @@ from qcosd.core.topics import Topics
 from qcosd.schema import UINT_MAX
 
 MAX_BATCHES = 100_000
+MAX_DIGITS = 20  # of an option that is passed as text
 
 
 class JobState(StrEnum):
@@ -298,7 +299,7 @@ def _integer(name: str, value: Any, default: int, low: int, high: int) -> int:
     """An integer option; text of digits counts, as the command line passes it in ``set``."""
     if value is None:
         return default
-    if type(value) is str and value.lstrip("-").isdecimal():
+    if type(value) is str and len(value) <= MAX_DIGITS and value.removeprefix("-").isdecimal():
         value = int(value)
     if type(value) is not int or not low <= value <= high:
         raise Refused("bad_input", f"{name}: {value!r} is not an integer from {low} to {high}")

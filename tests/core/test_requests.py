@@ -240,6 +240,7 @@ def test_fault_injection_is_a_right() -> None:
     [
         ("shots", 0), ("shots", "many"), ("shots", 1.5), ("shots", True), ("seed", -1), ("batch", 0), ("priority", 5000),
         ("deadline", 0), ("deadline", "soon"), ("target", 3), ("set", [1]), ("set", {"credit": "0"}), ("set", {"credit": 99}),
+        ("shots", "--5"), ("shots", "-"), ("seed", "9" * 5000), ("set", {"credit": "--1"}),
     ],
 )  # fmt: skip
 def test_bad_options_are_named(option: str, value: object) -> None:
