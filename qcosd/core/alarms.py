@@ -7,10 +7,15 @@ import heapq
 from typing import Any
 
 AlarmKey = tuple[Any, ...]  # (area, ...)
+_SLACK = 64  # entries that no longer count and are tolerated in any case
 
 
 class Alarms:
-    """A heap with lazy deletion: an entry counts only while it is the latest of its key."""
+    """A heap with lazy deletion: an entry counts only while it is the latest of its key.
+
+    Entries that do not count are swept once they are the majority: they hold on to what their key names, a lease with its job for
+    instance, until a time that may be hours away.
+    """
 
     def __init__(self) -> None:
         self._due: dict[AlarmKey, tuple[float, int]] = {}
@@ -22,6 +27,9 @@ class Alarms:
         self._serial += 1
         self._due[key] = (at, self._serial)
         heapq.heappush(self._heap, (at, self._serial, key))
+        if len(self._heap) > 2 * len(self._due) + _SLACK:
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[:2]]
+            heapq.heapify(self._heap)
 
     def clear(self, key: AlarmKey) -> None:
         """Forget the key, if it is set."""
@@ -40,6 +48,11 @@ class Alarms:
         key = heapq.heappop(self._heap)[2]
         del self._due[key]
         return key
+
+    @property
+    def entries(self) -> int:
+        """Entries of the heap, those included that do not count any more."""
+        return len(self._heap)
 
     def __len__(self) -> int:
         return len(self._due)

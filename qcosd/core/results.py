@@ -39,7 +39,7 @@ def _same(left: Any, right: Any) -> dict[str, Any]:
     if not isinstance(right, dict):
         raise SummaryError("same is not a map")
     if left is not None and left != right:
-        differing = sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
+        differing = sorted(str(key) for key in left.keys() | right.keys() if left.get(key) != right.get(key))
         raise SummaryError(f"batches differ in {', '.join(differing)}")
     return right
 

@@ -41,6 +41,16 @@ def test_alarms_are_a_map_from_key_to_time(steps: list[tuple[int, int | None]]) 
     assert [model[key] for key in due] == sorted(model[key] for key in due)
 
 
+def test_alarms_that_were_cleared_are_not_kept_until_their_time() -> None:
+    alarms = Alarms()
+    alarms.set(("first",), 0.0)
+    for number in range(10_000):
+        alarms.set((number,), 3600.0)
+        alarms.clear((number,))
+    assert alarms.entries < 200
+    assert alarms.next() == 0.0
+
+
 def test_quota() -> None:
     quota = Quota(Limits(requests=2))
     assert quota.charge(PEER, Resource.REQUESTS) and quota.charge(PEER, Resource.REQUESTS)
@@ -83,6 +93,11 @@ def test_a_summary_that_cannot_be_merged(bad: dict[str, Any]) -> None:
     first = merge(None, {"same": {"d": 3}, "sum": {"x": 1, "n": {"a": 1}}})
     with pytest.raises(SummaryError):
         merge(first, bad)
+
+
+def test_batches_that_differ_in_keys_of_other_types_are_no_bug_of_the_kernel() -> None:
+    with pytest.raises(SummaryError, match="differ in"):
+        merge(merge(None, {"same": {"d": 3}}), {"same": {b"d": 3}})
 
 
 def test_secrets_differ_and_depend_on_the_seed() -> None:
