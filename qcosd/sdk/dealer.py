@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from qcosd.protocol import MAX_FRAME
-
 if TYPE_CHECKING:
     import asyncio
 
@@ -25,7 +23,7 @@ def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, user: str, passw
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
     socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+    # No MAXMSGSIZE: the kernel may send more than it takes, such as the document of a job with many outcomes.
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
     socket.setsockopt_string(zmq.PLAIN_USERNAME, user)

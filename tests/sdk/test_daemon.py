@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from daemon_process import DaemonProcess
 
+from qcosd.protocol import MAX_FRAME
 from qcosd.sdk import BlockingClient, Client, DaemonAbsent, DaemonSilent, DeadlineExceeded, RequestFailed
 from qcosd.sdk.boot import BOOT_VARIABLE
 
@@ -82,6 +83,13 @@ def test_big_artifacts(client: BlockingClient) -> None:
     digest = client.put(data)
     assert client.put(data) == digest
     assert client.get(digest) == data
+
+
+def test_the_kernel_may_send_more_than_it_takes(client: BlockingClient) -> None:
+    options = {"padding": "x" * (MAX_FRAME - 300)}  # both the lease and the document have more around it
+    document = client.wait(greet(client, b"world", **options))
+    assert document["state"] == "done"
+    assert document["options"]["padding"] == options["padding"]
 
 
 def test_errors_of_the_kernel_are_typed(client: BlockingClient) -> None:
