@@ -80,8 +80,15 @@ class Processes:
             raise OSError(str(error)) from error
         finally:
             os.close(reading)
-        _limit(popen.pid, manifest.limits)
-        process = _Process(manifest.name, popen, os.pidfd_open(popen.pid), writing)
+        try:
+            _limit(popen.pid, manifest.limits)
+            descriptor = os.pidfd_open(popen.pid)
+        except OSError:
+            os.close(writing)
+            popen.kill()
+            popen.wait()
+            raise
+        process = _Process(manifest.name, popen, descriptor, writing)
         self._processes[incarnation] = process
         self._loop.add_reader(process.descriptor, self._ended, incarnation)
         return popen.pid
@@ -155,5 +162,9 @@ def _limit(pid: int, limits: ProcessLimits) -> None:
     }
     for kind, bound in wanted.items():
         if bound or kind == resource.RLIMIT_CORE:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 resource.prlimit(pid, kind, (bound, bound))
+            except ProcessLookupError:
+                return
+            except (ValueError, OSError) as error:  # more than the daemon itself may have
+                raise OSError(f"cannot set the limits: {error}") from error

@@ -189,6 +189,19 @@ def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_limits_that_cannot_be_set_leave_no_process(tmp_path: Path) -> None:
+    async def test(nursery: Nursery) -> None:
+        with pytest.raises(OSError, match="limits"):
+            nursery.spawn(1, READ_BOOT, ProcessLimits(open_files=1 << 40))
+        assert len(nursery.processes) == 0
+
+    before = len(os.listdir("/proc/self/fd"))
+    in_nursery(tmp_path, test)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_closing_kills_what_is_left(tmp_path: Path) -> None:
     pids: list[int] = []
 
