@@ -230,8 +230,10 @@ class BlockingClient:
         self.connect()
         conversation = self._talks.begin(calls.wait(id, timeout), time.monotonic())
         try:
-            for event in self._events([f"job.{id}"], None, lambda: conversation.over):
-                on_change(event.state)
+            topic = f"job.{id}"
+            for event in self._events([topic], None, lambda: conversation.over):
+                if event.topic == topic:  # a subscription is to a prefix: job.1 brings job.10 along
+                    on_change(event.state)
             return conversation.result()
         finally:
             self._talks.abandon(conversation)
