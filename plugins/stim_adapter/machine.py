@@ -104,7 +104,10 @@ class Machine:
             path="",
             fragment=self._program.fragments[0],
             shots=np.arange(self.shots),
-            frames=FlipBatch(self.shots, len(self._compiler.sites), self._derived("", "frames"), self._record_bytes),
+            # A program without a single operation on hardware is a program too.
+            frames=FlipBatch(
+                self.shots, max(1, len(self._compiler.sites)), self._derived("", "frames"), self._record_bytes
+            ),
             reference=self._reference(self.shots, self._derived("", "reference")),
             steered={},
         )

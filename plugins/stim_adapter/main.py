@@ -20,6 +20,8 @@ from qcosd.qec.versions import versions
 from qcosd.sdk import Plugin, Refused
 
 KEPT_PROGRAMS = 4
+MAX_SHOTS = 1024
+"""Of a batch."""
 
 plugin = Plugin()
 compilers: OrderedDict[tuple[str, str], Compiler] = OrderedDict()
@@ -29,7 +31,10 @@ compilers: OrderedDict[tuple[str, str], Compiler] = OrderedDict()
 def describe(lease: Any) -> Any:
     """What a planner may know of the machine (`device`)."""
     device = _device(lease)
-    return lease.result(outputs={"device": device.to_bytes()}, facts={"device": device.name})
+    for option in ("noise", "prior"):  # better said now than when the first batch is to run
+        _rates(lease, device, option)
+    facts = {"device": device.name, "versions": versions("stim", "numpy")}
+    return lease.result(outputs={"device": device.to_bytes()}, facts=facts)
 
 
 @plugin.operation("hardware", "calibrate")
@@ -43,6 +48,8 @@ def calibrate(lease: Any) -> Any:
 @plugin.operation("hardware", "run")
 def run(lease: Any) -> Any:
     """One batch of `fragments`, streamed as raw records."""
+    if lease.shots > MAX_SHOTS:
+        raise Refused("bad_input", f"batch of {lease.shots} shots: this machine runs at most {MAX_SHOTS} side by side")
     device = _device(lease)
     noise = _rates(lease, device, "noise")
     with _refusing("wrong_output"):
@@ -52,18 +59,24 @@ def run(lease: Any) -> Any:
         compiler.program, noise, lease.shots, lease.seed, lease.batch, compiler=compiler, round_ns=device.round_ns
     )
     feed(machine, lease.stream)
-    return lease.result(facts={"versions": versions("stim", "numpy")})
+    return lease.result()
 
 
 def _device(lease: Any) -> Device:
+    name = lease.options.get("device") or DEFAULT_NAME
     with _refusing("bad_input"):
-        return Device.named(lease.options.get("device") or DEFAULT_NAME)
+        if not isinstance(name, str):
+            raise ValueError(f"device {name!r}: a name expected")
+        return Device.named(name)
 
 
 def _rates(lease: Any, device: Device, option: str) -> Calibration:
     """Rates of the strength that an option gives, of the device file's if it gives none."""
+    p = lease.options.get(option)
     with _refusing("bad_input"):
-        return device.noise.rates(lease.options.get(option))
+        if p is not None and (type(p) not in (int, float) or not 0 <= p < 0.5):
+            raise ValueError(f"{option} {p!r}: a number in [0, 0.5) expected")
+        return device.noise.rates(p)
 
 
 def _compiler(lease: Any, noise: Calibration) -> Compiler:

@@ -45,6 +45,13 @@ def bits_of(program: FragmentProgram, shots: int, seed: int, noise: Calibration 
         return said
 
 
+@pytest.mark.parametrize(("text", "key"), [("", ""), ("creg c[2]; x q[0]; barrier q;", "00")])
+def test_a_program_that_does_nothing_ends_with_nothing(text: str, key: str) -> None:
+    done = run(prepared(f'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; {text}'), NOISY, shots=20)
+    assert done.counts == {key: 20}
+    assert (done.outcomes.rounds == 0).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 60, 20))
 def test_random_programs_give_their_exact_distribution(first: int) -> None:

@@ -41,11 +41,10 @@ def run(inputs: dict[str, bytes] = INPUTS, shots: int = 100, seed: int = 5, **op
     with ThreadPoolExecutor() as pool:
         following = pool.submit(follow, tracker, reader, lambda fraction, text: None)
         try:
-            result = main.run(lease)
+            main.run(lease)
             following.result()
         finally:
             writer.close()
-    assert result.facts == {"versions": {"stim": stim.__version__, "stim-simd": SIMD, "numpy": np.__version__}}
     return tracker
 
 
@@ -68,6 +67,7 @@ def test_it_describes_its_device_and_keeps_the_noise_to_itself() -> None:
     assert device.name == "small-grid"
     assert device.width == 48
     assert b"noise" not in result.outputs["device"]
+    assert result.facts["versions"] == {"stim": stim.__version__, "stim-simd": SIMD, "numpy": np.__version__}
 
 
 def test_the_calibration_is_the_truth_unless_a_prior_is_asked_for() -> None:
@@ -80,12 +80,34 @@ def test_the_calibration_is_the_truth_unless_a_prior_is_asked_for() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"noise": 0.5}, {"noise": -0.1}, {"prior": 1}, {"noise": "much"}, {"device": "none-such"}, {"device": "../x"}],
+    [
+        {"noise": 0.5},
+        {"noise": -0.1},
+        {"noise": float("nan")},
+        {"noise": True},
+        {"noise": "much"},
+        {"noise": [1]},
+        {"prior": 1},
+        {"device": "none-such"},
+        {"device": "../x"},
+        {"device": 7},
+    ],
+    ids=str,
 )
-def test_bad_options_are_refused(options: dict[str, Any]) -> None:
-    lease = make_lease("hardware.calibrate", {"device": Device.named("default").to_bytes()}, options)
-    with pytest.raises(Refused) as refused:
-        main.calibrate(lease)
+def test_bad_options_are_refused_at_once_and_by_name(options: dict[str, Any]) -> None:
+    ((name, value),) = options.items()
+    for operation, inputs in ((main.describe, {}), (main.calibrate, {"device": Device.named("default").to_bytes()})):
+        lease = make_lease(f"hardware.{operation.__name__}", inputs, options)
+        with pytest.raises(Refused) as refused:
+            operation(lease)
+        assert refused.value.code == "bad_input"
+        assert name in str(refused.value)
+
+
+def test_what_a_batch_holds_is_bounded() -> None:
+    lease = make_lease("hardware.run", INPUTS, shots=main.MAX_SHOTS + 1, batch=0)
+    with pytest.raises(Refused, match="1025 shots") as refused:
+        main.run(lease)
     assert refused.value.code == "bad_input"
 
 
