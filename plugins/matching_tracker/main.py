@@ -44,6 +44,13 @@ def _plans(lease: Any) -> Plans:
     """Those of an earlier batch of the same work, where there is one."""
     decoder = lease.options.get("decoder") or DEFAULT_DECODER
     buffer = (lease.options.get("set") or {}).get("buffer")
+    if not isinstance(decoder, str):
+        raise Refused("bad_input", f"decoder {decoder!r}: a name expected")
+    if buffer is not None:
+        try:
+            buffer = int(buffer)
+        except (TypeError, ValueError) as error:
+            raise Refused("bad_input", f"buffer {buffer!r}: a whole number of rounds expected") from error
     key = (lease.inputs["fragments"], lease.inputs["calibration"], decoder, buffer)
     if key not in kept:
         try:
@@ -51,7 +58,7 @@ def _plans(lease: Any) -> Plans:
                 FragmentProgram.from_bytes(lease.input("fragments")),
                 Calibration.from_bytes(lease.input("calibration")),
                 decoder=decoder,
-                buffer=None if buffer is None else int(buffer),
+                buffer=buffer,
                 templates=templates,
             )
         except ValueError as error:

@@ -98,7 +98,9 @@ def test_a_broken_stream_ends_the_lease_and_asks_for_another(spoil: Any) -> None
     [
         ({}, {"decoder": "magic"}, "unknown decoder 'magic'"),
         ({}, {"set": {"buffer": "-1"}}, "buffer -1"),
-        ({}, {"set": {"buffer": "wide"}}, "wide"),
+        ({}, {"set": {"buffer": "wide"}}, "buffer 'wide'"),
+        ({}, {"set": {"buffer": []}}, "buffer "),
+        ({}, {"decoder": ["pymatching"]}, "decoder "),
         ({"fragments": b"\x01"}, {}, "not a fragments artifact"),
         ({"calibration": b"\x01"}, {}, "not a calibration artifact"),
     ],
