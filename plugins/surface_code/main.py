@@ -13,6 +13,8 @@ from qcosd.qec.program import LogicalProgram, ProgramError
 from qcosd.sdk import Plugin, Refused
 
 DEFAULT_DISTANCE = 3
+MAX_DISTANCE = 101
+"""Beyond it preparing a program alone takes minutes."""
 
 plugin = Plugin()
 
@@ -21,8 +23,8 @@ plugin = Plugin()
 def prepare_(lease: Any) -> Any:
     """A logical program (`optimised`) and what a `device` can do, to `fragments` on canonical coordinates."""
     distance = lease.options.get("distance", DEFAULT_DISTANCE)
-    if type(distance) is not int or distance < 3 or distance % 2 == 0:
-        raise Refused("bad_input", f"distance {distance!r}: an odd number of at least 3 expected")
+    if type(distance) is not int or not 3 <= distance <= MAX_DISTANCE or distance % 2 == 0:
+        raise Refused("bad_input", f"distance {distance!r}: an odd number from 3 to {MAX_DISTANCE} expected")
     try:
         program = LogicalProgram.from_bytes(lease.input("optimised"))
     except ProgramError as error:

@@ -56,6 +56,7 @@ def test_the_distance_is_3_by_default():
     [
         ({"distance": 4}, "bad_input", "distance 4"),
         ({"distance": 1}, "bad_input", "distance 1"),
+        ({"distance": 103}, "bad_input", "distance 103"),
         ({"distance": "5"}, "bad_input", "distance '5'"),
         ({"logical": b"\x00"}, "bad_input", "logical program"),
         ({"device": msgpack.packb({})}, "bad_input", "moves qubits"),
