@@ -31,7 +31,12 @@ class Work:
     @property
     def place(self) -> str:
         """Where it stands, for people: ``track.run`` or ``track.run of batch 3``."""
-        return self.step.name if self.batch is None else f"{self.step.name} of batch {self.batch}"
+        return self.step.name + self.suffix
+
+    @property
+    def suffix(self) -> str:
+        """What follows the name of an operation in `place`."""
+        return "" if self.batch is None else f" of batch {self.batch}"
 
 
 @dataclass(eq=False, slots=True)
@@ -47,6 +52,11 @@ class Lease:
     issued: float
     revoked: bool = False
     fraction: float = 0.0
+
+    @property
+    def place(self) -> str:
+        """Which part this is and who does it, for people: ``hardware.run of batch 3 by stim_adapter``."""
+        return f"{self.part.operation.name}{self.work.suffix} by {self.part.component}"
 
     @property
     def delivers(self) -> bool:

@@ -238,7 +238,8 @@ class Scheduler:
                 after = self._jobs.deliver(job, work.batch, work.step.name, outputs, facts, summary, now)
         except (Refused, SummaryError) as breach:
             self._settle(lease)
-            self._fail(work, error_table("wrong_output", f"{lease.part.component}: {breach}"), now)
+            error = error_table("wrong_output", f"{lease.part.component}: {breach}")
+            self._fail(work, error, now, lease.place)
             raise Refused("wrong_output", str(breach)) from None
         self._settle(lease)
         if lease.delivers:
@@ -264,7 +265,7 @@ class Scheduler:
             self._alarms.set(("retry", work), work.not_before)
             self._revoke(work, "the other side of the stream is deferred", now)
         else:
-            self._fail(work, error, now)
+            self._fail(work, error, now, lease.place)
 
     def revoked(self, number: int, epoch: int, incarnation: int) -> None:
         """A plugin has given a revoked lease up."""
@@ -283,7 +284,8 @@ class Scheduler:
             self._retire(lease.work)
         else:
             budget = lease.part.operation.budget
-            self._fail(lease.work, error_table("budget", f"{lease.work.place} did not end within {budget:g} s"), now)
+            text = f"{lease.part.operation.name} did not end within {budget:g} s"
+            self._fail(lease.work, error_table("budget", text), now, lease.place)
         return None
 
     def lost(self, component: Component, reason: str, now: float) -> bool:
@@ -360,11 +362,11 @@ class Scheduler:
             self._outbox.send(Channel.PLUGINS, lease.address, Type.REVOKE, body)
         work.live.clear()
 
-    def _fail(self, work: Work, error: dict[str, Any], now: float) -> None:
-        """The job of a work item fails because of it."""
+    def _fail(self, work: Work, error: dict[str, Any], now: float, place: str = "") -> None:
+        """The job of a work item fails because of it; `place`: where in it, if known."""
         if work.job.state not in ENDED:
-            provider = work.job.chosen.get(work.step.name, "nobody")
-            self._end(work.job, JobState.FAILED, now, {**error, "chain": [f"{work.place} by {provider}"]})
+            place = place or f"{work.place} by {work.job.chosen.get(work.step.name, 'nobody')}"
+            self._end(work.job, JobState.FAILED, now, {**error, "chain": [place]})
 
     def _end(self, job: Job, state: JobState, now: float, error: dict[str, Any] | None = None) -> None:
         for work in self._works.pop(job, {}).values():

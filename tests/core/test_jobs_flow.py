@@ -77,6 +77,19 @@ def test_the_result_may_come_before_the_producer_ends() -> None:
     assert len(rig.kernel.scheduler.leases) == 0
 
 
+def test_a_failure_names_the_side_of_the_stream_that_failed() -> None:
+    rig = Rig(*QEC)
+    job = rig.submit(client := rig.client(), shots=10, batch=4)
+    rig.boot()
+    lease = rig.lease("stim_adapter")
+    error = {"code": 101, "name": "bad_input", "message": "too many shots"}
+    body = {"lease": lease["lease"], "epoch": lease["epoch"], "error": error}
+    rig.ask(rig.address("stim_adapter"), Type.FAILED, body)
+    document = rig.document(client, job)
+    assert document["error"]["message"] == "too many shots"
+    assert document["error"]["chain"] == ["hardware.run of batch 0 by stim_adapter"]
+
+
 def test_a_dead_producer_starts_both_sides_anew() -> None:
     rig = Rig(*QEC)
     job = rig.submit(client := rig.client(), shots=10, seed=3)
