@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from qcosd.schema import NAME, Violation
+
+MOST = 1e9  # of any number in a manifest: what the wire takes as seconds
+LONGEST_NAME = 64  # it becomes the name of a file and part of an identity
 
 
 class ManifestError(ValueError):
@@ -84,7 +90,9 @@ class Manifest:
     folder: str = ""  # where the manifest was found; working directory of the process
 
     def __post_init__(self) -> None:
-        if not self.name or not set(self.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
+        if not 0 < len(self.name) <= LONGEST_NAME or not set(self.name) <= set(
+            "abcdefghijklmnopqrstuvwxyz0123456789_-"
+        ):
             raise ManifestError(f"name: {self.name!r} is not made of a-z, 0-9, _ and -")
         if not self.argv:
             raise ManifestError("argv: is empty")
@@ -92,6 +100,8 @@ class Manifest:
             raise ManifestError(f"restart.policy: {self.restart.policy!r} is not always or never")
         if self.replicas != 1:
             raise ManifestError("replicas: only 1 is supported")
+        for table, prefix in ((self, ""), (self.restart, "restart."), (self.stop, "stop."), (self.limits, "limits.")):
+            _check_numbers(table, prefix)
         for operation in self.operations:
             _check_operation(operation)
 
@@ -101,7 +111,22 @@ class Manifest:
         return frozenset(operation.service for operation in self.operations)
 
 
+def _check_numbers(table: Any, prefix: str) -> None:
+    """Whatever counts or takes time is finite and not negative: it becomes a timer, a resource limit or a field on the wire."""
+    for each in fields(table):
+        value = getattr(table, each.name)
+        if each.name != "rank" and type(value) in (int, float) and not 0 <= value <= MOST:
+            raise ManifestError(f"{prefix}{each.name}: {value} is not between 0 and {MOST:g}")
+
+
 def _check_operation(operation: Operation) -> None:
+    for key in ("service", "op", "stream_in", "stream_out"):
+        name = getattr(operation, key)
+        try:
+            NAME.check("x" if name is None else name, key)
+        except Violation:
+            raise ManifestError(f"operation.{key}: {name!r} is not made of letters, digits, _, . and -") from None
+    _check_numbers(operation, "operation.")
     if operation.each not in ("job", "batch"):
         raise ManifestError(f"operation.each: {operation.each!r} is not job or batch")
     if operation.preempt not in ("never", "boundary", "kill"):

@@ -2,6 +2,7 @@
 """The configuration file, TOML. Unknown keys and wrong types are refused with file and key: a typing error is not a default."""
 
 import dataclasses
+import math
 import os
 import tomllib
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from qcosd.core.events import Limits
+from qcosd.schema import UINT_MAX
 
 SYSTEM_FILE = Path("/etc/qcos/qcosd.toml")
+LARGEST = 1_000_000  # of a queue, a budget, or a heartbeat
 _Section = TypeVar("_Section")
 
 
@@ -124,7 +127,7 @@ def section(
 def _typed(path: Path, key: str, value: Any, hint: Any, refuse: Callable[[str], Exception]) -> Any:
     if hint is float and type(value) is int:
         return float(value)
-    if hint in (int, float, str, bool) and type(value) is hint:
+    if hint in (int, float, str, bool) and type(value) is hint and (hint is not float or math.isfinite(value)):
         return value
     if hint == str | None and type(value) is str:
         return value
@@ -137,7 +140,21 @@ def _typed(path: Path, key: str, value: Any, hint: Any, refuse: Callable[[str], 
 def _tables(path: Path, key: str, value: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
         raise ConfigError(f"{path}: {key!r} is not a table of tables, such as [plugin.stim_adapter]")
+    for name, table in value.items():
+        _check_sendable(path, f"{key}.{name}", table)
     return value
+
+
+def _check_sendable(path: Path, key: str, value: Any) -> None:
+    """Refuse what a message cannot carry: dates, and whole numbers of more than 64 bits."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_sendable(path, f"{key}.{name}", inner)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _check_sendable(path, f"{key}[{number}]", inner)
+    elif type(value) not in (str, float, bool, int) or (type(value) is int and abs(value) > UINT_MAX):
+        raise ConfigError(f"{path}: {key!r} is no text, truth value or number of at most 64 bits: quote it")
 
 
 def _check_ranges(path: Path, config: Config) -> None:
@@ -145,6 +162,8 @@ def _check_ranges(path: Path, config: Config) -> None:
         for key, value in dataclasses.asdict(getattr(config, name)).items():
             if value <= 0:
                 raise ConfigError(f"{path}: '{name}.{key}' is not positive")
+            if name == "bus" and value > LARGEST:
+                raise ConfigError(f"{path}: 'bus.{key}' is more than {LARGEST}")
     for key in ("client_send_queue", "plugin_send_queue"):
         # Half of it counts: a peer that has all its requests answered at once must not look as if it did not read.
         if getattr(config.bus, key) < 2 * config.limits.requests + 64:

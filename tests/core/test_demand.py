@@ -7,7 +7,7 @@ import pytest
 from kernel_rig import ADAPTER, QEC, TRACKER, Rig, manifest
 
 from qcosd.core.demand import Plan, resolve
-from qcosd.core.manifest import Manifest, ManifestError, Operation
+from qcosd.core.manifest import Manifest, ManifestError, Operation, ProcessLimits, Restart, StopLadder
 from qcosd.protocol import Type
 
 
@@ -111,6 +111,9 @@ def test_another_provider_takes_over_and_the_job_says_so() -> None:
     "changes",
     [{"name": "Upper"}, {"argv": ()}, {"replicas": 2}, {"operations": (Operation("s", "o", each="round"),)},
      {"operations": (Operation("s", "o", stream_in="r"),)}, {"operations": (Operation("s", "o", budget=0),)},
+     {"operations": (Operation("s", "run it"),)}, {"operations": (Operation("", "o"),)},
+     {"operations": (Operation("s", "o", budget=float("inf")),)}, {"readiness_timeout": float("nan")}, {"name": "n" * 300},
+     {"stop": StopLadder(ask=-1.0)}, {"restart": Restart(within=2e9)}, {"limits": ProcessLimits(memory_mb=1 << 70)},
      {"operations": (Operation("s", "o", preempt="maybe"),)}, {"operations": (Operation("s", "o", each="batch", stream_in="r", stream_out="q"),)}],
 )  # fmt: skip
 def test_impossible_manifests(changes: dict[str, object]) -> None:
