@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -336,6 +337,11 @@ def test_the_unit_is_valid() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     security = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]
     assert subprocess.run(security, capture_output=True).returncode == 0
+
+
+def test_the_unit_lets_the_daemon_tell_users_apart() -> None:
+    unit = (ROOT / "systemd" / "qcosd.service").read_text()
+    assert not re.search(r"^PrivateUsers=", unit, re.MULTILINE), "SO_PEERCRED would give the same uid for all"
 
 
 def test_the_unit_leaves_plugins_alive() -> None:
