@@ -143,6 +143,11 @@ class ZmqLink:
         if self._socket is not None:
             self._socket.close(linger=round(linger * 1000))
             self._socket = None
+            scheme, _, path = self._grant.endpoint.partition("://")
+            if self._grant.role == "bind" and scheme == "ipc":
+                # libzmq leaves the file of an ipc endpoint behind. Endpoints are never used twice, so it is ours.
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
 
 
 class MemoryLink:

@@ -158,6 +158,16 @@ def test_waking_a_stream_ends_a_blocked_call_and_every_later_one(
     future.result(60)
 
 
+def test_no_file_of_an_endpoint_is_left_behind(endpoint: str, threads: ThreadPoolExecutor) -> None:
+    reader, writer = StreamReader(grant(endpoint, 1)), StreamWriter(grant(endpoint, 1, "connect"))
+    reader.open()
+    assert Path(endpoint.removeprefix("ipc://")).is_socket()
+    threads.submit(lambda: (writer.send({"n": 1}), writer.close())).result(60)
+    assert reader.recv(60).header == {"n": 1}
+    reader.close()
+    assert not Path(endpoint.removeprefix("ipc://")).exists()
+
+
 def test_what_was_sent_before_a_close_is_still_read(pair: Pair, threads: ThreadPoolExecutor) -> None:
     reader, writer = pair(8)
 
