@@ -108,9 +108,18 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
     for kind, sha in inputs.items():
         if not kernel.blobs.has(sha):
             raise Refused("no_such_artifact", f"the input `{kind}` was not stored before: {sha}")
+    _refuse_unknown_settings(kernel, call.body["options"].get("set"))
     job, after = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now)
     kernel.scheduler.replan(job, call.now)
     return Reply(Type.JOB_ACCEPTED, {"job": job.id}, after=after)
+
+
+def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
+    """A setting that nobody reads is a typing error, and the job would not do what was asked."""
+    known = {"credit"}.union(*(component.manifest.settings for component in kernel.supervisor.components.values()))
+    unknown = sorted(str(key) for key in settings if key not in known) if isinstance(settings, dict) else []
+    if unknown:
+        raise Refused("bad_input", f"set: no plugin knows {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 
 
 def _job_list(kernel: Kernel, call: Call) -> Reply:

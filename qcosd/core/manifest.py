@@ -80,6 +80,7 @@ class Manifest:
     rank: int = 0  # higher is preferred among providers of the same operation
     needs: tuple[str, ...] = ()  # services that must be ready before
     rights: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # keys of the option `set` that its operations read
     readiness_timeout: float = 30.0
     replicas: int = 1
     launcher: str = "local"

@@ -251,6 +251,19 @@ def test_bad_options_are_named(option: str, value: object) -> None:
     assert option in answer.body["error"]["message"]
 
 
+def test_a_setting_that_no_plugin_reads_is_refused() -> None:
+    rig = Rig(manifest("hello", *HELLO.operations, settings=("word",)))
+    client = rig.client()
+    request = {
+        "inputs": {"greeting": rig.put(client, b"you")},
+        "options": {"target": "greeted", "set": {"wrod": "Salut"}},
+    }
+    error = rig.ask(client, Type.JOB_SUBMIT, request).body["error"]
+    assert (error["name"], error["message"]) == ("bad_input", "set: no plugin knows wrod; known: credit, word")
+    request["options"]["set"] = {"word": "Salut", "credit": "1"}
+    assert rig.ask(client, Type.JOB_SUBMIT, request).type is Type.JOB_ACCEPTED
+
+
 def test_cancel_is_final() -> None:
     rig = Rig(HELLO)
     client = rig.client()
