@@ -7,6 +7,7 @@ line that names the file or option, what was given, and what is allowed.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import string
 from collections.abc import Sequence
@@ -55,8 +56,10 @@ class JobOptions:
     target: str = "counts"
     settings: Sequence[str] = field(default_factory=tuple)
 
-    def validated(self, source_name: str) -> dict[str, Any]:
+    def validated(self, source_name: str, key: str | None = None) -> dict[str, Any]:
         """The job's option map, every value checked; draws a seed where none was given.
+
+        With an idempotency key the seed follows from the key: the same command again must ask for the same job.
 
         Raises `Failure` (exit 2) for the first option that is out of range.
         """
@@ -81,7 +84,7 @@ class JobOptions:
             "distance": self.distance,
             "noise": self.noise,
             "prior": prior,
-            "seed": secrets.randbits(SEED_BITS) if self.seed is None else self.seed,
+            "seed": self._drawn(key) if self.seed is None else self.seed,
             "batch": batch,
             "decoder": self.decoder,
             "priority": self.priority,
@@ -99,6 +102,12 @@ class JobOptions:
             check_text("--device", self.device)
             options["device"] = self.device
         return options
+
+    @staticmethod
+    def _drawn(key: str | None) -> int:
+        if key is None:
+            return secrets.randbits(SEED_BITS)
+        return int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:8], "big") >> (64 - SEED_BITS)
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, str]:

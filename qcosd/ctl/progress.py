@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The progress bar of a running job: one line on stderr, redrawn in place, only when a person is looking.
 
-Nothing is written unless stderr is a terminal, so logs and pipes stay clean.
+Nothing is drawn unless stderr is a terminal, so logs and pipes stay clean; there, only a job that is held says why.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ class Progress:
     def __init__(self, job: str, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self._job = job
         self._stream = sys.stderr if stream is None else stream
+        self._quiet = quiet
+        self._held: object = None
         self._active = not quiet and self._stream.isatty()
         self._drawn = ""
 
@@ -34,8 +36,14 @@ class Progress:
 
     def show(self, job: Mapping[str, Any]) -> None:
         """Draw where `job` stands, as the events of its topic tell it. Other jobs (topics are prefixes) are passed over."""
-        if self._active and job.get("job") == self._job:
+        if job.get("job") != self._job:
+            return
+        if self._active:
             self._draw(line_of(job, shutil.get_terminal_size().columns - 1))
+        elif not self._quiet and job.get("state") == "held" and job.get("cause") != self._held:
+            self._held = job.get("cause")
+            self._stream.write(f"qcosctl: job {self._job} is held: {self._held}\n")
+            self._stream.flush()
 
     def _draw(self, line: str) -> None:
         if not self._active or line == self._drawn:

@@ -21,7 +21,7 @@ _OPTIONS = (
     click.option("--distance", type=int, default=o.DEFAULT_DISTANCE, show_default=True, help="Code distance, odd."),
     click.option("--noise", type=float, default=o.DEFAULT_NOISE, show_default=True, help="Physical error rate."),
     click.option("--prior", type=float, help="Error rate that the decoder assumes. [default: the noise]"),
-    click.option("--seed", type=int, help="Same seed, same result. [default: drawn, and reported]"),
+    click.option("--seed", type=int, help="Same seed, same result. [default: drawn, or taken from --key; reported]"),
     click.option("--batch", type=int, help=f"Shots that are run side by side. [default: {o.DEFAULT_BATCH}]"),
     click.option(
         "--decoder", default=o.DEFAULT_DECODER, show_default=True, help="Decoder: " + ", ".join(o.DECODERS) + "."
@@ -55,7 +55,7 @@ class Submission:
     @classmethod
     def of(cls, file: str, kind: str, key: str | None, words: dict[str, Any]) -> Submission:
         """Check the command line's words. Raises `Failure` (exit 2)."""
-        options = o.JobOptions(**words).validated(file)
+        options = o.JobOptions(**words).validated(file, key)
         if key is not None:
             o.check_text("--key", key)
             if not 1 <= len(key) <= o.MAX_KEY:

@@ -88,6 +88,13 @@ def test_seeds_that_are_drawn_differ() -> None:
     assert JobOptions().validated("a")["seed"] != JobOptions().validated("a")["seed"]
 
 
+def test_the_same_key_draws_the_same_seed() -> None:
+    one, again, other = (JobOptions().validated("a", key)["seed"] for key in ("k", "k", "l"))
+    assert one == again != other
+    assert 0 <= one < 2**o.SEED_BITS
+    assert JobOptions(seed=5).validated("a", "k")["seed"] == 5
+
+
 def test_settings_are_split_at_the_first_equals_sign() -> None:
     assert o.parse_settings(["credit=1", "feedback = insert", "x=a=b", "empty="]) == {
         "credit": "1",

@@ -45,6 +45,14 @@ def test_nothing_is_written_unless_a_person_looks() -> None:
         assert stream.getvalue() == ""
 
 
+def test_a_held_job_says_why_where_no_bar_is_drawn() -> None:
+    stream = io.StringIO()
+    with Progress("7", stream) as progress:
+        for job, state, cause in (("7", "held", "a"), ("7", "held", "a"), ("70", "held", "x"), ("7", "held", "b")):
+            progress.show({"job": job, "state": state, "cause": cause})
+    assert stream.getvalue() == "qcosctl: job 7 is held: a\nqcosctl: job 7 is held: b\n"
+
+
 def test_the_line_is_redrawn_in_place_and_erased() -> None:
     stream = Terminal()
     with Progress("7", stream) as progress:
