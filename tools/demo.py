@@ -2,7 +2,7 @@
 """The demo: one program, two code distances, with and without decoding. Started by tools/demo.
 
 Every run is the installed command `qcosctl run --json` in a process of its own, with no daemon there, so each one starts
-a private daemon and its six plugins, and leaves nothing behind.
+a private daemon and its plugins, and leaves nothing behind.
 """
 
 from __future__ import annotations

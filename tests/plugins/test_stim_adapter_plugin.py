@@ -95,7 +95,7 @@ def test_the_calibration_is_the_truth_unless_a_prior_is_asked_for() -> None:
     ids=str,
 )
 def test_bad_options_are_refused_at_once_and_by_name(options: dict[str, Any]) -> None:
-    ((name, value),) = options.items()
+    (name,) = options
     for operation, inputs in ((main.describe, {}), (main.calibrate, {"device": Device.named("default").to_bytes()})):
         lease = make_lease(f"hardware.{operation.__name__}", inputs, options)
         with pytest.raises(Refused) as refused:
