@@ -8,6 +8,7 @@ import os
 import select
 import socket as sockets
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -130,13 +131,14 @@ def test_a_full_peer_does_not_hold_up_the_end(tmp_path: Path) -> None:
     async def test() -> None:
         async with World(tmp_path) as world:
             inbox = Inbox()
-            bus = world.bus(inbox)
+            bus = world.bus(inbox, limits=replace(LIMITS, heartbeat=600.0))  # which would cut it off in the end
             peer = world.peer(asynchronous=False, queue=1)
             peer.send(b"here")
             _, connection, _ = await inbox.next()
             while bus.send(connection.routing, [bytes(100_000)]) is Sent.QUEUED:
                 pass
-            # World ends the context while the queue is full: without LINGER that would wait for ever.
+            world.end(bus)  # while the peer is there and does not read: without LINGER this would wait for ever
+            world.serve()
 
     run(test())
 
