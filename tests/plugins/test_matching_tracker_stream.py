@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sampled
 from qcos_plugins.matching_tracker.cache import TemplateCache
+from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.tracker import StreamFault, Tracker
 from qcos_plugins.surface_code.builder import Builder
 
@@ -104,7 +105,7 @@ def test_windows_across_a_decision_equal_global_decoding() -> None:
     outcomes = tracker.outcomes()
     for value, recording in enumerate(kept):
         live = recording.parities(outcomes.bits[:, order == value])
-        globally = recording.decoded_globally("pymatching-correlated")
+        globally = recording.decoded_globally(DEFAULT_DECODER)
         assert np.array_equal(recording.parities(outcomes.undecoded[:, order == value]), recording.undecoded())
         assert (live != globally).mean() <= 0.006
         assert abs(live.mean() - globally.mean()) <= 0.05 * globally.mean()
@@ -289,7 +290,7 @@ def test_the_summary_is_what_the_kernel_merges() -> None:
     assert summary["same"] == {
         "registers": [["c", 3]],
         "bit_order": summary["same"]["bit_order"],
-        "decoder": "pymatching-correlated",
+        "decoder": DEFAULT_DECODER,
         "window": {"commit": 3, "buffer": 3},
         "detectors": detectors,
         "calibration": recording.rates.id,

@@ -192,7 +192,7 @@ def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
 def test_limits_that_cannot_be_set_leave_no_process(tmp_path: Path) -> None:
     async def test(nursery: Nursery) -> None:
         with pytest.raises(OSError, match="limits"):
-            nursery.spawn(1, READ_BOOT, ProcessLimits(open_files=1 << 40))
+            nursery.spawn(1, READ_BOOT, ProcessLimits(open_files=10**9))
         assert len(nursery.processes) == 0
 
     before = len(os.listdir("/proc/self/fd"))
