@@ -136,8 +136,16 @@ class _Walk:
         for number, provider in enumerate(chosen + [p for p in candidates if p not in chosen]):
             try:
                 if not self._serviceable(provider.component):
-                    raise _Blocked(f"{provider.operation.name} needs {provider.component}, which is not available")
+                    raise _Blocked(_unavailable(provider))
                 return expand(provider)
             except _Blocked as blocked:
                 reason = str(blocked) if number == 0 else reason
         raise _Blocked(reason)
+
+
+def _unavailable(provider: Provider) -> str:
+    """Cause and remedy, for people."""
+    return (
+        f"{provider.operation.name} needs {provider.component}, which is not available: `qcosctl plugin list` says why, "
+        f"`qcosctl plugin restart {provider.component}` starts it again"
+    )

@@ -45,8 +45,16 @@ def test_nothing_to_do() -> None:
         ((), "", "nothing produces `counts`"),
         ((TRACKER,), "", "nothing feeds the stream `rounds`"),
         ((TRACKER, ADAPTER), "", "nothing produces `fragments`"),
-        (QEC, "pytket_optimise", "optimise.optimise needs pytket_optimise, which is not available"),
-        (QEC, "stim_adapter", "hardware.run needs stim_adapter, which is not available"),
+        (
+            QEC,
+            "pytket_optimise",
+            "optimise.optimise needs pytket_optimise, which is not available: `qcosctl plugin list` says why, `qcosctl plugin restart pytket_optimise` starts it again",
+        ),
+        (
+            QEC,
+            "stim_adapter",
+            "hardware.run needs stim_adapter, which is not available: `qcosctl plugin list` says why, `qcosctl plugin restart stim_adapter` starts it again",
+        ),
     ],
 )
 def test_the_cause_is_named(manifests: tuple[Manifest, ...], broken: str, cause: str) -> None:
