@@ -25,6 +25,7 @@ from qcosd.protocol import Type, error_table
 
 DEFERRALS = 20  # `retry_later` in a row that a work item may get
 DEFER_FIRST, DEFER_MAX = 0.1, 8.0  # seconds until it is tried again: doubling
+PLANS_KEPT = 256  # ways to a target that are remembered; any of them can be found again
 
 
 class Scheduler:
@@ -88,6 +89,8 @@ class Scheduler:
         have = frozenset(job.artifacts)
         key = (have, job.terms.target, frozenset(job.chosen.items()))
         if key not in self._plans:
+            if len(self._plans) >= PLANS_KEPT:  # clients choose kinds and targets
+                self._plans.clear()
             manifests = {name: component.manifest for name, component in self._supervisor.components.items()}
             self._plans[key] = resolve(manifests, self._serviceable, job.chosen, have, job.terms.target)
         plan = job.plan = self._plans[key]

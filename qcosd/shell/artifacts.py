@@ -18,7 +18,8 @@ from typing import TypeVar
 
 _Result = TypeVar("_Result")
 _ASIDE = "incoming"
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What the disk may say to a write without being the daemon's end: the artifact is refused, the rest goes on.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 @dataclass(slots=True)
