@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages on the `rounds` stream between hardware and tracker.
 
-Hardware to tracker: `Block` headers, each with its typed payload frames.  Tracker to hardware: `Acknowledgement` and
-`Decided`.  Both sides derive the shots of a branch from the decision: the shots of path ``P/k3=1`` are those of ``P``
+Hardware to tracker: at most one `Calibrated`, then `Block` headers, each with its typed payload frames, and `Discard`.
+Tracker to hardware: `Acknowledgement` and `Decided`.  Both sides derive the shots of a branch from the decision: the shots of path ``P/k3=1`` are those of ``P``
 whose bit of decision 3 is 1, in increasing order.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 KINDS = ("planned", "stall", "handover", "final")
 STATUS = ("ok", "late", "lost", "aborted")
+PAYLOADS = ("bits", "valid", "erasure", "llr")
+MISSING = ("lost", "aborted")
+"""Statuses of blocks that come without any frame."""
+
+T = TypeVar("T", "Calibrated", "Discard")
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,18 @@ class Block:
     ``path``: the batch path, "" for the root and e.g. "k0=1/k2=0" below it.  ``shots``: how many of this path are real;
     the payload is padded to a multiple of 8.  ``fragment`` and ``slot``: where in the fragment the block begins.
     ``round``: absolute slot number of its first slot, monotone along a path; a gap is a fault.  ``rec_start``: records
-    of the path before this block.  ``m``: records in each slot.  ``last``: the path ends with this block.
+    of the path before this block.  ``m``: records in each slot.  ``last``: the path ends with this block.  ``t_hw_ns``:
+    hardware's clock at the end of the block, above 0 and never decreasing along a path.
 
-    Payload frame ``bits``: uint8 of shape (sum(m), ceil(shots/8)), little-endian bits along the shots, padding zero.
+    ``payload`` names the frames that follow, in their order:
+
+    - ``bits``: uint8 of shape (sum(m), ceil(shots/8)), little-endian bits along the shots, padding zero.
+    - ``valid``, of the same shape: 0 where a record was not measured; its bit means nothing.
+    - ``erasure``, of the same shape: 1 where the qubit is known to have been maximally mixed when it was read.
+    - ``llr``: int8 of shape (sum(m), shots): 8 times the natural logarithm of P(bits | 0) / P(bits | 1); 0 is no information.
+
+    ``status``: "ok"; "late" (as ok, but the round missed its time); "lost" (no frames: none of the records exists in any
+    shot); "aborted" (no frames: the batch is over and must be started again with the same seed; ``last`` is True).
     """
 
     batch: int
@@ -57,6 +71,47 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """The rates of this batch, in place of those of the job.  Payload: one `calibration` artifact.
+
+    ``id``: its content id.  Comes before the first block or not at all.
+    """
+
+    batch: int
+    id: str
+
+    def to_map(self) -> dict[str, Any]:
+        return {"type": "calibration", **asdict(self)}
+
+    @classmethod
+    def from_map(cls, header: dict[str, Any]) -> Calibrated:
+        """Unknown fields are ignored; a missing one raises ValueError."""
+        return _read(cls, header)
+
+
+@dataclass(frozen=True)
+class Discard:
+    """Some shots of a path are worthless from here on, and hardware knows it.
+
+    Payload: uint8 (ceil(shots/8),), little-endian bits, 1 where a shot is to be discarded.  Their columns go on in later
+    blocks, to keep the shape, and mean nothing.  ``round``: absolute slot at which it was noticed.
+    """
+
+    path: str
+    shots: int
+    round: int
+    reason: str
+
+    def to_map(self) -> dict[str, Any]:
+        return {"type": "discard", **asdict(self)}
+
+    @classmethod
+    def from_map(cls, header: dict[str, Any]) -> Discard:
+        """Unknown fields are ignored; a missing one raises ValueError."""
+        return _read(cls, header)
+
+
+@dataclass(frozen=True)
 class Acknowledgement:
     """The tracker has taken every block up to slot ``received`` of a path and committed windows up to ``committed``."""
 
@@ -72,7 +127,7 @@ class Acknowledgement:
 class Decided:
     """Decision ``k`` of a path; payload: uint8 (ceil(shots/8),), little-endian bits, 1 where the condition holds.
 
-    Final: an equal repeat is ignored, a differing one is a fault.
+    Final: an equal repeat is ignored, a differing one is a fault.  Shots that are discarded have 0.
     """
 
     path: str
@@ -86,3 +141,10 @@ class Decided:
 def child_path(path: str, k: int, value: int) -> str:
     step = f"k{k}={value}"
     return f"{path}/{step}" if path else step
+
+
+def _read(kind: type[T], header: dict[str, Any]) -> T:
+    try:
+        return kind(**{name: header[name] for name in kind.__dataclass_fields__})
+    except KeyError as error:
+        raise ValueError(f"not a {kind.__name__.lower()} header: {error} is missing") from error
