@@ -33,6 +33,8 @@ SEED_BITS = 53  # a seed drawn here survives any JSON reader, also those that ke
 MAX_DEADLINE = 1e9  # seconds; what a message carries
 MAX_KEY = 128  # characters; what a message carries
 MAX_NAME = 128
+PRIOR_FLOOR = 1e-4
+"""No rate that a decoder assumes is smaller: below it a matching graph has no edges worth the name."""
 
 _NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "_.-")
 # The C0 controls that text may hold: tab, line feed, vertical tab, form feed, carriage return.
@@ -55,6 +57,9 @@ class JobOptions:
     device: str | None = None
     target: str = "counts"
     settings: Sequence[str] = field(default_factory=tuple)
+    use: Sequence[str] = field(default_factory=tuple)
+    verify: bool = True
+    discard_budget: int | None = None
 
     def validated(self, source_name: str, key: str | None = None) -> dict[str, Any]:
         """The job's option map, every value checked; draws a seed where none was given.
@@ -101,6 +106,14 @@ class JobOptions:
         if self.device is not None:
             check_text("--device", self.device)
             options["device"] = self.device
+        if use := parse_use(self.use):
+            options["use"] = use
+        if not self.verify:
+            options["verify"] = False
+        if self.discard_budget is not None:
+            if not 0 <= self.discard_budget <= MAX_SHOTS:
+                raise out_of_range("--discard-budget", self.discard_budget, f"a whole number from 0 to {MAX_SHOTS}")
+            options["discard_budget"] = self.discard_budget
         return options
 
     @staticmethod
@@ -123,6 +136,19 @@ def parse_settings(words: Sequence[str]) -> dict[str, str]:
             raise bad_usage(f"--set {word!r}: {key} is given twice")
         settings[key] = value.strip()
     return settings
+
+
+def parse_use(words: Sequence[str]) -> dict[str, str]:
+    """`["hardware=tableau_adapter", ..]` as a map. Whether service and plugin exist is for the daemon to say."""
+    chosen: dict[str, str] = {}
+    for word in words:
+        service, _, plugin = (part.strip() for part in word.partition("="))
+        if not is_name(service) or not is_name(plugin):
+            raise bad_usage(f"--use {word!r}: give SERVICE=PLUGIN")
+        if service in chosen:
+            raise bad_usage(f"--use {word!r}: {service} is given twice")
+        chosen[service] = plugin
+    return chosen
 
 
 def read_source(path: str) -> bytes:

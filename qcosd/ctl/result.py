@@ -14,22 +14,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qcosd import __version__
+from qcosd.ctl.options import PRIOR_FLOOR
 
 Document = Mapping[str, Any]
 
 PERCENTILES = (("p50", 0.50), ("p99", 0.99), ("p999", 0.999))
 MAX_TABLE_ROWS = 16
+COUNTED = frozenset({"counts", "records"})
+"""Targets of jobs that run shots."""
 
 
 def public_document(job: Document) -> dict[str, Any]:
     """The public document of a job, in any state.
 
-    A job that wants something other than counts has the short form: no QEC numbers, its artifacts by kind.
+    A job that runs no shots has the short form: no QEC numbers, its artifacts by kind.
     """
     options = _section(job, "options")
     target = str(options.get("target", "counts"))
     document: dict[str, Any] = {"job": job.get("job"), "state": job.get("state")}
-    if target == "counts":
+    if target in COUNTED:
         document.update(_qec_numbers(job, options))
     else:
         document["target"] = target
@@ -39,6 +42,7 @@ def public_document(job: Document) -> dict[str, Any]:
             "artifacts": dict(_section(job, "artifacts")),
             "restarts": job.get("restarts", 0),
             "degraded": list(job.get("degraded") or []),
+            "verified": list(job.get("verified") or []),
             "reproducible": bool(job.get("reproducible", True)) and consistent,
             "versions": versions,
             "batches": dict(_section(job, "batches")),
@@ -64,7 +68,7 @@ def _qec_numbers(job: Document, options: Document) -> dict[str, Any]:
         "bit_order": same.get("bit_order"),
         "distance": prepared.get("distance", options.get("distance")),
         "noise": options.get("noise"),
-        "prior": options.get("prior"),
+        "prior": _prior(job, options),
         "seed": options.get("seed"),
         "rounds": _rounds(summary),
         "window": same.get("window"),
@@ -73,11 +77,32 @@ def _qec_numbers(job: Document, options: Document) -> dict[str, Any]:
         "decoder": same.get("decoder", options.get("decoder")),
         "calibration": same.get("calibration"),
         "assumptions": _assumptions(job),
+        "calibrations": dict(_section(total, "calibrations")),
+        "hardware": _hardware(job),
+        "shots_accepted": total.get("shots_accepted", 0),
         "shots_discarded": total.get("shots_discarded", 0),
-        "shots_restarted": total.get("shots_restarted", 0),
+        "discards": dict(_section(total, "discards")),
+        "shots_restarted": job.get("shots_restarted", 0),
+        "records_missing": total.get("records_missing", 0),
+        "rounds_lost": total.get("rounds_lost", 0),
+        "rounds_late": total.get("rounds_late", 0),
+        "erasures": same.get("erasures"),
         "stall_rounds": total.get("stall_rounds", 0),
         "latency_us": latency_percentiles(_section(total, "latency_us")),
     }
+
+
+def _prior(job: Document, options: Document) -> float | None:
+    """The strength that the decoder really assumed: hardware says so, else what was asked for, but never below the floor."""
+    said = _section(_section(job, "facts"), "hardware.calibrate").get("prior")
+    asked = options.get("prior") if said is None else said
+    return None if asked is None else max(float(asked), PRIOR_FLOOR)
+
+
+def _hardware(job: Document) -> str | None:
+    """The component that ran the shots, None where none has yet."""
+    plan = _section(job, "plan")
+    return next((str(plan[step]) for step in ("hardware.run", "hardware.replay") if step in plan), None)
 
 
 def _section(document: Document, key: str) -> Document:
@@ -198,13 +223,18 @@ def _table(counts: Mapping[str, int], undecoded: Mapping[str, int] | None) -> It
 def _particulars(document: Document) -> Iterable[tuple[str, str]]:
     """(name, text) of what a reader wants to know of a finished job; an empty text is left out."""
     if "counts" in document:
-        yield "shots", _phrase(document, "{shots}, seed {seed}") + _discarded(document)
+        yield "shots", _phrase(document, "{shots}, seed {seed}")
+        yield "discarded", _discarded(document)
+        yield "restarted", f"{document['shots_restarted']} shots" if document.get("shots_restarted") else ""
+        yield "missing", _missing(document)
+        yield "hardware", document.get("hardware") or ""
         yield "code", _phrase(document, "distance {distance}, noise {noise}, prior {prior}")
         yield "rounds", _rounds_text(document.get("rounds"))
         window = document.get("window")
         yield "window", f"commit {window.get('commit')}, buffer {window.get('buffer')}" if window else ""
         yield "syndrome", _phrase(document, "{detectors} detectors, {detection_events} detection events in all shots")
         yield "decoder", _phrase(document, "{decoder}")
+        yield "calibrated", _drift(document)
         latency = document.get("latency_us")
         yield "latency", ", ".join(f"{name} {us} us" for name, us in latency.items() if us) if latency else ""
     seconds = document.get("seconds") or {}
@@ -212,6 +242,7 @@ def _particulars(document: Document) -> Iterable[tuple[str, str]]:
     if document.get("restarts"):
         yield "restarts", str(document["restarts"])
     yield "degraded", "; ".join(map(str, document.get("degraded") or []))
+    yield "verified", ", ".join(document.get("verified") or [])
     yield "assumed", "; ".join(document.get("assumptions") or [])
 
 
@@ -220,7 +251,26 @@ def _phrase(document: Document, pattern: str) -> str:
 
 
 def _discarded(document: Document) -> str:
-    return f", {document['shots_discarded']} discarded" if document.get("shots_discarded") else ""
+    """How many shots count in no total, and why."""
+    if not document.get("shots_discarded"):
+        return ""
+    reasons = ", ".join(f"{reason} {n}" for reason, n in sorted((document.get("discards") or {}).items()))
+    return f"{document['shots_discarded']} shots" + (f" ({reasons})" if reasons else "")
+
+
+def _missing(document: Document) -> str:
+    """Records and rounds that never came, or came late."""
+    names = {"records_missing": "records", "rounds_lost": "rounds lost", "rounds_late": "rounds late"}
+    found = [f"{document[key]} {name}" for key, name in names.items() if document.get(key)]
+    if found and document.get("erasures"):
+        found.append(f"missing records are {document['erasures']}")
+    return ", ".join(found)
+
+
+def _drift(document: Document) -> str:
+    """Said only where the batches had more than one calibration."""
+    used = document.get("calibrations") or {}
+    return f"{len(used)} calibrations in {sum(used.values())} shots" if len(used) > 1 else ""
 
 
 def _rounds_text(rounds: int | Document | None) -> str:

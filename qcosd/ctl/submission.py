@@ -31,6 +31,11 @@ _OPTIONS = (
     click.option("--deadline", type=float, metavar="SECONDS", help="Give up when the job takes longer."),
     click.option("--priority", type=int, default=0, show_default=True, help="Higher goes first."),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of a plugin; repeatable."),
+    click.option(
+        "--use", multiple=True, metavar="SERVICE=PLUGIN", help="This plugin and no other for a service; repeatable."
+    ),
+    click.option("--verify/--no-verify", default=True, show_default=True, help="Let verifiers check the results."),
+    click.option("--discard-budget", type=int, metavar="N", help="Shots that may be discarded. [default: the shots]"),
     click.option("--target", default="counts", show_default=True, help="Kind of artifact or result that is wanted."),
     click.option("--as", "kind", default="source", show_default=True, help="Kind of artifact that FILE is."),
 )

@@ -56,6 +56,13 @@ def refusal(**words: Any) -> str:
         ({"settings": ["=1"]}, "--set"),
         ({"settings": ["a=1", "a=2"]}, "--set"),
         ({"settings": ["a=\udc80"]}, "--set"),
+        ({"use": ["hardware"]}, "--use"),
+        ({"use": ["hardware="]}, "--use"),
+        ({"use": ["=tableau_adapter"]}, "--use"),
+        ({"use": ["hardware=a b"]}, "--use"),
+        ({"use": ["hardware=a", "hardware=b"]}, "--use"),
+        ({"discard_budget": -1}, "--discard-budget"),
+        ({"discard_budget": o.MAX_SHOTS + 1}, "--discard-budget"),
     ],
 )
 def test_out_of_range_is_refused_and_names_the_option(words: dict[str, Any], option: str) -> None:
@@ -74,6 +81,15 @@ def test_defaults_are_those_of_the_design() -> None:
         "shots": 1000, "distance": 3, "noise": 0.001, "prior": 0.001, "batch": 256, "decoder": "pymatching-tempered",
         "priority": 0, "target": "counts", "source_name": "a.qasm", "set": {},
     }  # fmt: skip
+
+
+def test_what_is_chosen_for_the_kernel_is_passed_on() -> None:
+    options = JobOptions(use=["hardware=tableau_adapter", "track = mine"], verify=False, discard_budget=0).validated(
+        "a"
+    )
+    assert options["use"] == {"hardware": "tableau_adapter", "track": "mine"}
+    assert options["verify"] is False
+    assert options["discard_budget"] == 0
 
 
 def test_every_edge_of_the_ranges_is_accepted() -> None:

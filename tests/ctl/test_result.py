@@ -60,7 +60,8 @@ def finished_job(**changes: Any) -> dict[str, Any]:
 PUBLIC_KEYS = {
     "job", "state", "shots", "counts", "counts_undecoded", "registers", "bit_order", "distance", "noise", "seed", "rounds",
     "window", "detectors", "detection_events", "decoder", "calibration", "assumptions", "shots_discarded", "shots_restarted",
-    "stall_rounds", "latency_us", "restarts", "degraded", "reproducible", "versions", "seconds",
+    "stall_rounds", "latency_us", "restarts", "degraded", "reproducible", "versions", "seconds", "prior", "hardware",
+    "shots_accepted", "discards", "records_missing", "rounds_lost", "rounds_late", "calibrations", "erasures", "verified",
 }  # fmt: skip
 
 
@@ -137,8 +138,68 @@ def test_text_of_a_finished_job_shows_what_matters() -> None:
     assert [line.split()[:3] for line in lines if line.startswith("  00 1")] == [["00", "1", "60"]]
     assert "60.0%" in text
     assert text.index("00 1") < text.index("11 0") < text.index("01 0"), "most frequent first"
-    for part in ("seed 42", "2 discarded", "distance 3", "min 10, mean 12.5, max 20", "commit 5, buffer 5", "p50 50 us", "boot 1.25 s", "restarts    1", "no budget"):  # fmt: skip
+    for part in ("seed 42", "discarded   2 shots", "distance 3", "min 10, mean 12.5, max 20", "commit 5, buffer 5", "p50 50 us", "boot 1.25 s", "restarts    1", "no budget"):  # fmt: skip
         assert part in text, part
+
+
+def with_troubles() -> dict[str, Any]:
+    """A job whose machine drifted and lost things."""
+    job = finished_job(verified=["logical", "counts"], shots_restarted=7, plan={"hardware.run": "tableau_adapter"})
+    job["summary"]["same"]["erasures"] = "decoded"
+    job["summary"]["sum"] |= {
+        "discards": {"leakage": 1, "erased": 1}, "records_missing": 31, "rounds_lost": 2, "rounds_late": 0,
+        "calibrations": {"cal-1": 64, "cal-2": 38},
+    }  # fmt: skip
+    return job
+
+
+def test_what_the_machine_did_to_the_shots_is_told() -> None:
+    public = result.public_document(with_troubles())
+    assert public["discards"] == {"leakage": 1, "erased": 1}
+    assert (public["shots_accepted"], public["shots_restarted"], public["records_missing"]) == (100, 7, 31)
+    assert (public["rounds_lost"], public["rounds_late"], public["erasures"]) == (2, 0, "decoded")
+    assert public["calibrations"] == {"cal-1": 64, "cal-2": 38}
+    assert public["hardware"] == "tableau_adapter"
+    assert public["verified"] == ["logical", "counts"]
+    text = result.describe(public)
+    for line in (
+        "discarded   2 shots (erased 1, leakage 1)",
+        "restarted   7 shots",
+        "missing     31 records, 2 rounds lost, missing records are decoded",
+        "hardware    tableau_adapter",
+        "calibrated  2 calibrations in 102 shots",
+        "verified    logical, counts",
+    ):
+        assert line in text.splitlines(), line
+
+
+def test_what_did_not_happen_is_not_told() -> None:
+    job = finished_job()
+    job["summary"]["sum"] |= {"shots_discarded": 0, "calibrations": {"cal-1": 100}}
+    text = result.describe(result.public_document(job))
+    for word in ("discarded", "restarted ", "missing", "calibrated", "verified", "hardware"):
+        assert word not in text, word
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "used"), [(0.002, None, 0.002), (0.0, None, 1e-4), (0.0, 3e-3, 3e-3), (None, None, None)]
+)
+def test_the_prior_is_the_one_that_was_used(asked: float | None, said: float | None, used: float | None) -> None:
+    facts = {"hardware.calibrate": {} if said is None else {"prior": said}}
+    job = finished_job(options={"prior": asked}, facts=facts)
+    assert result.public_document(job)["prior"] == used
+
+
+def test_the_floor_is_that_of_the_calibration() -> None:
+    from qcosd.qec.calibration import PRIOR_FLOOR
+
+    assert result.PRIOR_FLOOR == PRIOR_FLOOR
+
+
+def test_recorded_jobs_show_their_counts() -> None:
+    job = finished_job()
+    job["options"]["target"] = "records"
+    assert result.public_document(job)["counts"] == {"00 1": 60, "11 0": 40}
 
 
 def test_a_long_table_is_cut_and_says_so() -> None:
