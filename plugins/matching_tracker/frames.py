@@ -4,8 +4,9 @@
 A frame says by which sign the logical X and Z of a patch differ from those of the ideal program.  While two patches are
 merged by ZZ, the first holds the sign of the joint X and the second has none (zero); with XX the same for Z.
 
-Everything is kept twice: *decoded*, where the decoder's corrections are added, and *undecoded*, the same algebra on raw
-records alone.
+Everything is kept three times: *decoded*, where the decoder's corrections are added; *undecoded*, the same algebra on raw
+records alone; and *applied*, the same algebra on no records at all: what constant Paulis, and conditional ones as they were
+decided, have done.  A decoded bit is a parity of records, xor the decoder's corrections, xor what was applied.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from qcos_plugins.matching_tracker.packed import Bits, select, width
 
 from qcosd.qec.fragment import Event, Frame, Hadamard, Handover, Init, Measure, Merge, Split
 
-DECODED, UNDECODED = 0, 1
+DECODED, UNDECODED, APPLIED = range(3)
+PLANES = 3
 X, Z = 0, 1
 
 
@@ -35,17 +37,17 @@ def sign(basis: str) -> int:
 class Ledger:
     """Frames, parities and bits of the shots of one path.
 
-    ``frames``: uint8 (2 * patches, 2, bytes), row ``2 * rows[patch] + (X or Z)``; ``parities``: (tags, 2, bytes); ``bits``:
-    (classical bits, 2, bytes).  The middle axis is decoded, undecoded.
+    ``frames``: uint8 (2 * patches, 3, bytes), row ``2 * rows[patch] + (X or Z)``; ``parities``: (tags, 3, bytes); ``bits``:
+    (classical bits, 3, bytes).  The middle axis is decoded, undecoded, applied.
     """
 
     def __init__(self, rows: Mapping[int, int], tags: int, bits: int, shots: int) -> None:
         self._rows = rows
         self._settled: dict[int, int] = {}  # tag -> the commit end from which on it is final
         self.shots = shots
-        self.frames = np.zeros((2 * len(rows), 2, width(shots)), np.uint8)
-        self.parities = np.zeros((tags, 2, width(shots)), np.uint8)
-        self.bits = np.zeros((bits, 2, width(shots)), np.uint8)
+        self.frames = np.zeros((2 * len(rows), PLANES, width(shots)), np.uint8)
+        self.parities = np.zeros((tags, PLANES, width(shots)), np.uint8)
+        self.bits = np.zeros((bits, PLANES, width(shots)), np.uint8)
 
     def select(self, chosen: np.ndarray) -> Ledger:
         """The ledger of some of the shots."""
@@ -64,6 +66,8 @@ class Ledger:
         records, uint8 (bytes,), None for events without records.
         """
         frames = self.frames
+        if raw is not None:
+            raw = np.stack((raw, raw, np.zeros_like(raw)))
         match event:
             case Init() | Handover():
                 row = 2 * self._rows[event.patch]
@@ -91,6 +95,7 @@ class Ledger:
     def _apply_frame(self, event: Frame, slot: int, commit: int) -> None:
         if event.condition is not None:
             value = holds(event.condition, self.bits)
+            value[APPLIED] = value[DECODED]
         else:
             value = np.full(self.frames.shape[1:], 255 * event.constant, np.uint8)
             for tag in event.tags:

@@ -47,7 +47,14 @@ class Outcomes:
     ``rounds``: int64 (shots,), QEC rounds that each shot went through.  ``detectors``: of the path on which every decision is
     0; ``detectors_total``: over all shots and the paths they took.  ``paths``: shots of each path that ended.
     ``latency_us``: windows by time from the arrival of their last slot to the end of their commit, see `latency_label`.
-    ``records``: raw records of each path, uint8 (records of its own fragment, bytes), if they were kept.
+
+    ``applied``: as ``bits``, what constant and conditional Paulis added to them.  ``discarded``: bool (shots,), shots that
+    count in no total, and ``discards`` how many for which reason.  ``records_missing``: records without a value, summed over
+    shots.  ``rounds_lost``, ``rounds_late``: rounds of the batch that came without records, or late.  ``calibration``: id of
+    the one that the batch was decoded with, by default that of the plans.
+
+    If they were kept: ``records``, raw records of each path, uint8 (records of its own fragment, bytes); ``missing``, of the
+    same shape, 1 where a record has no value, for paths that lack any; ``members``, the shots of each path, increasing.
     """
 
     plans: Plans
@@ -61,14 +68,27 @@ class Outcomes:
     templates_missed: int = 0
     latency_us: Counter[str] = field(default_factory=Counter)
     records: dict[str, Bits] = field(default_factory=dict)
+    missing: dict[str, Bits] = field(default_factory=dict)
+    members: dict[str, np.ndarray] = field(default_factory=dict)
+    applied: Bits = field(init=False)
+    discarded: np.ndarray = field(init=False)
+    discards: Counter[str] = field(default_factory=Counter)
+    records_missing: int = 0
+    rounds_lost: int = 0
+    rounds_late: int = 0
+    calibration: str = ""
+
+    def __post_init__(self) -> None:
+        self.applied = np.zeros_like(self.bits)
+        self.discarded = np.zeros(len(self.rounds), np.bool_)
 
     @property
     def counts(self) -> dict[str, int]:
-        return dict(keys(self.bits, self.plans.program.registers))
+        return dict(keys(self.bits[:, ~self.discarded], self.plans.program.registers))
 
     @property
     def counts_undecoded(self) -> dict[str, int]:
-        return dict(keys(self.undecoded, self.plans.program.registers))
+        return dict(keys(self.undecoded[:, ~self.discarded], self.plans.program.registers))
 
     @property
     def detectors(self) -> int:
@@ -80,7 +100,8 @@ class Outcomes:
 
     def summary(self) -> dict[str, Any]:
         """The batch summary that the kernel merges: what is equal in all batches, what adds up, extremes."""
-        plans, shots = self.plans, len(self.rounds)
+        plans, accepted = self.plans, self.rounds[~self.discarded]
+        shots = len(accepted)
         return {
             "same": {
                 "registers": [list(register) for register in plans.program.registers],
@@ -96,12 +117,17 @@ class Outcomes:
                 "detection_events": self.detection_events,
                 "detectors_total": self.detectors_total,
                 "shots_accepted": shots,
-                "shots_discarded": 0,
-                "rounds_total": int(self.rounds.sum()),
+                "shots_discarded": len(self.rounds) - shots,
+                "discards": dict(self.discards),
+                "records_missing": self.records_missing,
+                "rounds_lost": self.rounds_lost,
+                "rounds_late": self.rounds_late,
+                "calibrations": {self.calibration or plans.calibration.id: len(self.rounds)},
+                "rounds_total": int(accepted.sum()),
                 "latency_us": dict(self.latency_us),
                 "windows": self.windows,
                 "templates_missed": self.templates_missed,
             },
-            "min": {"rounds": int(self.rounds.min(initial=2**62) if shots else 0)},
-            "max": {"rounds": int(self.rounds.max(initial=0))},
+            "min": {"rounds": int(accepted.min())} if shots else {},
+            "max": {"rounds": int(accepted.max())} if shots else {},
         }

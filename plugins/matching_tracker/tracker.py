@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.condition import holds
-from qcos_plugins.matching_tracker.frames import DECODED, UNDECODED, NotFinal
+from qcos_plugins.matching_tracker.frames import APPLIED, DECODED, UNDECODED, NotFinal
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
 from qcos_plugins.matching_tracker.packed import Bits, mask, unpack, width
@@ -157,11 +157,14 @@ class Tracker:
     def _end(self, path: Path, replies: list[Reply]) -> None:
         """The fragment of a path is over: record its results, or decide how it goes on."""
         del self._open[path.name]
+        if self._keep_records:
+            self._outcomes.members[path.name] = path.shots
         decision = path.fragment.decision
         if decision is None:
             outcomes = self._outcomes
             outcomes.bits[:, path.shots] = unpack(path.ledger.bits[:, DECODED], len(path.shots))
             outcomes.undecoded[:, path.shots] = unpack(path.ledger.bits[:, UNDECODED], len(path.shots))
+            outcomes.applied[:, path.shots] = unpack(path.ledger.bits[:, APPLIED], len(path.shots))
             outcomes.rounds[path.shots] = path.rounds
             outcomes.detectors_total += path.detectors * len(path.shots)
             outcomes.paths[path.name] = len(path.shots)

@@ -305,7 +305,7 @@ def test_undecoded_values_go_their_own_way() -> None:
     assert book.ledger.bits[1, DECODED, 0] == 7
     assert book.ledger.bits[1, UNDECODED, 0] == 6
     book.apply(Frame(1, "X", condition=Condition((1,), "==", 1)))
-    assert list(book.ledger.frames[3, :, 0]) == [7, 6]
+    assert list(book.ledger.frames[3, :, 0]) == [7, 6, 7]
 
 
 def test_a_frame_must_not_read_a_parity_before_it_is_final() -> None:
