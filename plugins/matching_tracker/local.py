@@ -206,7 +206,7 @@ class _Builder:
         return [f"RX {self._qubits(data)}\n", f"MPP {' '.join(products)}\n"]
 
     def _noise(self, line: NoiseLine) -> str:
-        channel, p, targets = line
+        channel, p, targets, *_ = line
         return f"{channel}({p!r}) {self._qubits(targets)}\n"
 
     def _move(self, targets: Sequence[Coord]) -> None:

@@ -38,7 +38,7 @@ def faults_of(program: FragmentProgram, decisions: Iterable[int] = ()) -> list[F
         for i, part in enumerate(slot.parts):
             for j, instruction in enumerate(part.instructions):
                 for after, lines in ((False, noise_before), (True, noise_after)):
-                    for channel, _, sites in lines(instruction, _EVERYWHERE):
+                    for channel, _, sites, *_ in lines(instruction, _EVERYWHERE):
                         found += [Fault(number, i, j, after, paulis) for paulis in _paulis(channel, sites)]
     return found
 

@@ -243,7 +243,7 @@ class _Writer:
         if (slot, place) in self._stops:
             self._flush()
             self._steps.append(Strike(slot, place))
-        for channel, p, targets in lines:
+        for channel, p, targets, *_ in lines:
             self._lines.append(f"{channel}({p}) {self._qubits(targets)}")
 
     # ---- logical.  What concerns only the reference may overtake the circuit in the making; an injection may not.

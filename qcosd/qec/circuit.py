@@ -234,7 +234,7 @@ class _Writer:
             self.count += 1
 
     def _noise(self, lines: Iterable[NoiseLine]) -> None:
-        for channel, rate, sites in lines:
+        for channel, rate, sites, *_ in lines:
             self._line(f"{channel}({rate!r})", sites)
 
     def _line(self, name: str, sites: Iterable[Coord]) -> None:

@@ -13,18 +13,20 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
 import msgpack
 
-from qcosd.qec.calibration import Calibration
 from qcosd.qec.geometry import Coord
+from qcosd.qec.noise import NUMBERS, Noise, read_couplers, read_site, read_sites
 
 KIND: Final = "grid"
 DEFAULT_NAME: Final = "default"
 MAX_SIDE: Final = 100_000
+NATIVE: Final = ("R", "RX", "CX", "H", "M", "MX", "I", "HANDOVER_Y")
+"""Instructions of a fragment that a machine of this kind carries out; PERM only where qubits can be moved."""
 
 DIRECTORIES: Final = (
     Path("/etc/qcos/devices"),
@@ -36,24 +38,6 @@ DIRECTORIES: Final = (
 
 class DeviceError(ValueError):
     """No such device, or its file or artifact is wrong. The message names the file and the key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """Strength `p` and how much of it each kind of error gets: the rate of a kind is p times its factor."""
-
-    p: float = 0.001
-    idle: float = 1.0
-    cx: float = 1.0
-    reset: float = 1.0
-    measure: float = 1.0
-    hadamard: float = 1.0
-    handover: float = 1.0
-
-    def rates(self, p: float | None = None) -> Calibration:
-        """Rates at strength p, that of the file if None. Raises ValueError when one is outside [0, 0.5)."""
-        strength = self.p if p is None else p
-        return Calibration(**{f.name: strength * getattr(self, f.name) for f in fields(Calibration)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +54,9 @@ class Device:
     round_ns: int = 1000
     """Length of a QEC round."""
     can_pause: bool = True
-    """Whether the machine waits, when it is not fed, without idle rounds."""
+    """Whether the machine waits, when nobody takes its rounds, without doing more of them."""
+    buffer_blocks: int = 64
+    """How many blocks a machine that cannot pause keeps while nobody takes them."""
     noise: Noise = field(default=Noise(), compare=True)
 
     def __post_init__(self) -> None:
@@ -80,12 +66,12 @@ class Device:
         for site in self.dead:
             if (site[0] + site[1]) % 2 or min(site) < 0:
                 raise DeviceError(f"grid.dead: {list(site)} is no site: both coordinates are even, or both odd, from 0")
-        if self.round_ns < 1:
-            raise DeviceError(f"timing.round_ns is {self.round_ns}, it must be positive")
-        try:
-            self.noise.rates()
-        except ValueError as error:
-            raise DeviceError(f"noise: {error}") from None
+        for key, value in (("round_ns", self.round_ns), ("buffer_blocks", self.buffer_blocks)):
+            if value < 1:
+                raise DeviceError(f"timing.{key} is {value}, it must be positive")
+        for site in (*self.noise.sites, *(site for pair in self.noise.couplers for site in pair)):
+            if not self.has(site):
+                raise DeviceError(f"site {list(site)} has error rates, and is dead or outside the grid")
 
     def has(self, site: Coord) -> bool:
         """Whether a site is there and alive."""
@@ -111,8 +97,10 @@ class Device:
             "height": self.height,
             "dead": sorted([x, y] for x, y in self.dead),
             "movement": self.movement,
+            "native": [*NATIVE, *(["PERM"] if self.movement else [])],
             "round_ns": self.round_ns,
             "can_pause": self.can_pause,
+            "buffer_blocks": self.buffer_blocks,
         }
 
     def to_bytes(self) -> bytes:
@@ -168,22 +156,36 @@ class Device:
             values |= _checked(found, str(path), section)
         if values.pop("kind", KIND) != KIND:
             raise DeviceError(f"{path}: kind must be {KIND!r}")
-        noise = document.get("noise", {})
-        _refuse_unknown(noise, _NOISE, str(path), "noise")
-        values["noise"] = Noise(**{key: _number(value, f"{path}: noise.{key}") for key, value in noise.items()})
         try:
+            values["noise"] = _noise(document)
             return cls(**values)
-        except DeviceError as error:
+        except ValueError as error:
             raise DeviceError(f"{path}: {error}") from None
 
 
 _TOP: Final = {"name": str, "description": str, "kind": str, "movement": bool}
 _GRID: Final = {"width": int, "height": int, "dead": list}
-_TIMING: Final = {"round_ns": int, "can_pause": bool}
-_SECTIONS: Final = ("grid", "timing", "noise")
-_NOISE: Final = frozenset(asdict(Noise()))
+_TIMING: Final = {"round_ns": int, "can_pause": bool, "buffer_blocks": int}
+_SECTIONS: Final = ("grid", "timing", "noise", "site", "coupler")
 _TYPES: Final[Mapping[str, type]] = _TOP | _GRID | _TIMING
 _NULLABLE: Final = ("width", "height")
+
+
+def _noise(document: Mapping[str, Any]) -> Noise:
+    """The tables of a file that tell its noise.  Raises ValueError naming the key."""
+    table = document.get("noise", {})
+    if not isinstance(table, dict):
+        raise ValueError("noise must be a table")
+    for key, value in table.items():
+        if key not in NUMBERS:
+            raise ValueError(f"unknown key noise.{key}")
+        if type(value) not in (int, float):
+            raise ValueError(f"noise.{key} must be a number")
+    sites, couplers = read_sites(document.get("site", [])), read_couplers(document.get("coupler", []))
+    try:
+        return Noise(**{key: float(value) for key, value in table.items()}, sites=sites, couplers=couplers)
+    except ValueError as error:
+        raise ValueError(f"noise: {error}") from None
 
 
 def _refuse_unknown(table: Any, keys: set[str] | frozenset[str], where: str, section: str) -> None:
@@ -203,19 +205,14 @@ def _checked(values: Mapping[str, Any], where: str, section: str) -> dict[str, A
         if type(value) is not _TYPES[key] and not (value is None and key in _NULLABLE):
             raise DeviceError(f"{prefix}{key} must be of type {_TYPES[key].__name__}")
         if key == "dead":
-            out[key] = frozenset(_site(entry, f"{prefix}dead") for entry in cast("list[Any]", value))
+            out[key] = frozenset(_dead(entry, f"{prefix}dead") for entry in cast("list[Any]", value))
         elif key not in ("description", "kind") or (key == "kind" and value != KIND):
             out[key] = value
     return out
 
 
-def _site(entry: Any, where: str) -> Coord:
-    if not isinstance(entry, list) or len(entry) != 2 or any(type(value) is not int for value in entry):
-        raise DeviceError(f"{where}: {entry!r} is not [x, y]")
-    return (entry[0], entry[1])
-
-
-def _number(value: Any, where: str) -> float:
-    if type(value) not in (int, float):
-        raise DeviceError(f"{where} must be a number")
-    return float(value)
+def _dead(entry: Any, where: str) -> Coord:
+    try:
+        return read_site(entry, where)
+    except ValueError as error:
+        raise DeviceError(str(error)) from None

@@ -63,4 +63,4 @@ def test_where_noise_strikes(name: str, before: str | None, after: str | None) -
 
 def test_a_handover_is_noisy_on_its_data_only() -> None:
     i = Instruction("HANDOVER_Y", ((0, 0), (2, 0), (1, 1)))
-    assert noise_after(i, Calibration.uniform(0.01)) == [("DEPOLARIZE1", 0.01, ((0, 0), (2, 0)))]
+    assert noise_after(i, Calibration.uniform(0.01)) == [("DEPOLARIZE1", 0.01, ((0, 0), (2, 0)), "handover", None)]

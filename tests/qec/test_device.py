@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from qcosd.qec import device as device_module
 from qcosd.qec.calibration import Calibration
-from qcosd.qec.device import Device, DeviceError, Noise
+from qcosd.qec.device import Device, DeviceError
+from qcosd.qec.noise import Noise
 
 SHIPPED = sorted((Path(__file__).parents[2] / "etc" / "devices").glob("*.toml"))
 
