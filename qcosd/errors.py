@@ -44,6 +44,9 @@ ERRORS: dict[str, ErrorSpec] = {
     "retry_later": ErrorSpec(204, True, "the plugin asks to be given this work again"),
     "plugin_died": ErrorSpec(205, True, "the plugin died with the work in hand"),
     "budget": ErrorSpec(206, False, "the work did not end within its budget"),
+    "wrong_input": ErrorSpec(
+        207, False, "an input is not what its kind promises; details say which: `kind` or `stream`"
+    ),
     # 300-399: interrupts, typed requests that the kernel re-plan; details carry the counter-offer
     "does_not_fit": ErrorSpec(300, False, "the program does not fit on the device"),
     "recompile": ErrorSpec(301, True, "a decoded outcome asks for corrective gates"),

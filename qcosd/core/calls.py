@@ -109,6 +109,7 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
         if not kernel.blobs.has(sha):
             raise Refused("no_such_artifact", f"the input `{kind}` was not stored before: {sha}")
     _refuse_unknown_settings(kernel, call.body["options"].get("set"))
+    _refuse_unknown_components(kernel, call.body["options"].get("use"))
     job, after = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now)
     kernel.scheduler.replan(job, call.now)
     return Reply(Type.JOB_ACCEPTED, {"job": job.id}, after=after)
@@ -120,6 +121,20 @@ def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
     unknown = sorted(str(key) for key in settings if key not in known) if isinstance(settings, dict) else []
     if unknown:
         raise Refused("bad_input", f"set: no plugin knows {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+
+
+def _refuse_unknown_components(kernel: Kernel, use: object) -> None:
+    """A component that is asked for must exist and offer the service."""
+    offers: dict[str, list[str]] = {}
+    for name, component in kernel.supervisor.components.items():
+        for service in component.manifest.services:
+            offers.setdefault(service, []).append(name)
+    for service, name in use.items() if isinstance(use, dict) else ():
+        if service not in offers:
+            raise Refused("bad_input", f"use: nobody offers {service!r}; services: {', '.join(sorted(offers))}")
+        if name not in offers[service]:
+            known = ", ".join(sorted(offers[service]))
+            raise Refused("bad_input", f"use: {name!r} does not offer {service}; components that do: {known}")
 
 
 def _job_list(kernel: Kernel, call: Call) -> Reply:

@@ -16,11 +16,9 @@ from qcosd.core.outbox import Outbox
 from qcosd.core.records import RecordType
 from qcosd.core.requests import Refused
 from qcosd.core.results import Summary, merge
+from qcosd.core.terms import Terms
 from qcosd.core.topics import Topics
 from qcosd.schema import UINT_MAX
-
-MAX_BATCHES = 100_000
-MAX_DIGITS = 20  # of an option that is passed as text
 
 
 class JobState(StrEnum):
@@ -43,55 +41,6 @@ def seed_of(seed: int, batch: int | None) -> int:
     if batch is None:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed}/{batch}".encode()).digest()[:8], "big") & UINT_MAX
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The options that the kernel itself reads."""
-
-    shots: int
-    seed: int
-    batch: int
-    priority: int
-    target: str
-    deadline: float | None
-    credit: int
-
-    @classmethod
-    def of(cls, options: dict[str, Any], limits: Limits) -> Terms:
-        """Read options. Raises Refused(bad_input) naming the option."""
-        extra = options.get("set") or {}
-        deadline = options.get("deadline")
-        if deadline is not None and (type(deadline) not in (int, float) or not 0 < deadline <= limits.longest_deadline):
-            raise Refused(
-                "bad_input", f"deadline: {deadline!r} is not between 0 and {limits.longest_deadline:g} seconds"
-            )
-        target = options.get("target") or "counts"
-        if type(target) is not str:
-            raise Refused("bad_input", f"target: {target!r} is not the name of an artifact kind")
-        if type(extra) is not dict:
-            raise Refused("bad_input", "set: is not a map")
-        shots = _integer("shots", options.get("shots"), 1000, 1, 10**12)
-        batch = _integer("batch", options.get("batch"), limits.batch, 1, 10**9)
-        if shots > batch * MAX_BATCHES:
-            raise Refused("bad_input", f"batch: {shots} shots make more than {MAX_BATCHES} batches of {batch}")
-        return cls(
-            shots=shots,
-            seed=_integer("seed", options.get("seed"), 0, 0, UINT_MAX),
-            batch=batch,
-            priority=_integer("priority", options.get("priority"), 0, -1000, 1000),
-            target=target,
-            deadline=deadline,
-            credit=_integer("set.credit", extra.get("credit"), limits.credit, 1, limits.credit),
-        )
-
-    def batches(self) -> int:
-        """Number of batches."""
-        return -(-self.shots // self.batch)
-
-    def shots_of(self, batch: int | None) -> int:
-        """Shots of a batch; the last one takes what is left."""
-        return self.shots if batch is None else min(self.batch, self.shots - batch * self.batch)
 
 
 @dataclass(eq=False, slots=True)
@@ -141,6 +90,10 @@ class Job:
         while self.first_unfinished in self.finished:
             self.first_unfinished += 1
         return (batch for batch in range(self.first_unfinished, self.batches) if batch not in self.finished)
+
+    def shots_of(self, batch: int | None) -> int:
+        """Shots of a batch, or of the whole job; the last batch takes what is left."""
+        return self.terms.shots if batch is None else min(self.terms.batch, self.terms.shots - batch * self.terms.batch)
 
     def has(self, batch: int | None) -> dict[str, str]:
         """Artifacts that work of the batch can use."""
@@ -293,14 +246,3 @@ class Jobs:
         for job in [job for job in self._jobs.values() if job.state in ENDED][:surplus]:
             del self._jobs[job.id]
             self._topics.forget(job.topic)
-
-
-def _integer(name: str, value: Any, default: int, low: int, high: int) -> int:
-    """An integer option; text of digits counts, as the command line passes it in ``set``."""
-    if value is None:
-        return default
-    if type(value) is str and len(value) <= MAX_DIGITS and value.removeprefix("-").isdecimal():
-        value = int(value)
-    if type(value) is not int or not low <= value <= high:
-        raise Refused("bad_input", f"{name}: {value!r} is not an integer from {low} to {high}")
-    return value

@@ -56,6 +56,7 @@ class Operation:
     op: str
     consumes: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()  # kinds that nobody else gets before this operation has ended well
     each: str = "job"  # job | batch
     stream_in: str | None = None
     stream_out: str | None = None
@@ -136,5 +137,9 @@ def _check_operation(operation: Operation) -> None:
         raise ManifestError("operation.budget: is not positive")
     if (operation.stream_in or operation.stream_out) and operation.each != "batch":
         raise ManifestError("operation.each: only operations of a batch have streams")
+    if operation.checks and (operation.produces or operation.stream_in or operation.stream_out):
+        raise ManifestError("operation.checks: an operation that checks produces nothing and has no stream")
+    if strangers := [kind for kind in operation.checks if kind not in operation.consumes]:
+        raise ManifestError(f"operation.checks: {strangers[0]!r} is not among `consumes`")
     if operation.stream_in and operation.stream_out:
         raise ManifestError("operation.stream_out: an operation has one stream at most")

@@ -98,7 +98,7 @@ class Scheduler:
             self._jobs.enter(job, JobState.HELD, now, plan.cause)
             return
         if any(step.per_batch for step in plan.steps):
-            job.batches = job.terms.batches()
+            job.batches = -(-job.terms.shots // job.terms.batch)
         phase = (
             JobState.RUNNING if job.running is not None else JobState.QUEUED if job.booted is None else JobState.BOOTING
         )
@@ -208,7 +208,7 @@ class Scheduler:
             "op": operation.op,
             "batch": work.batch,
             "options": work.job.options,
-            "shots": terms.shots_of(work.batch),
+            "shots": work.job.shots_of(work.batch),
             "seed": seed_of(terms.seed, work.batch),
             "inputs": {kind: {"sha": has[kind], "size": self._blobs.size(has[kind])} for kind in operation.consumes},
             "stream": stream,
