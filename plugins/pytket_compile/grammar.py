@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grammar of OpenQASM 2.0: tokens to statements, by recursive descent. Nothing nests, so nothing recurses."""
+"""The grammar of OpenQASM 2.0: tokens to statements, by recursive descent. Only ifs nest, and to a bounded depth."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from qcos_plugins.pytket_compile.syntax import (
     Statement,
 )
 from qcos_plugins.pytket_compile.tokens import Token, TokenStream
+
+from qcosd.qec.program import MAX_DEPTH
 
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=")
 KEYWORDS: Final = frozenset(
@@ -121,8 +123,10 @@ class _Parser:
         self.tokens.expect(";")
         return Barrier(arguments, line)
 
-    def _if(self) -> If:
+    def _if(self, depth: int = 1) -> If:
         line = self.tokens.take().line
+        if depth > MAX_DEPTH:
+            raise SourceError(line, f"more than {MAX_DEPTH} ifs stand inside one another")
         self.tokens.expect("(")
         subject = self._argument()
         comparison = self.tokens.take()
@@ -130,10 +134,10 @@ class _Parser:
             raise SourceError(comparison.line, f"'==' is expected, {comparison} is found")
         value = int(self.tokens.expect_kind("int", "a whole number").text)
         self.tokens.expect(")")
-        if self.tokens.at("if", "barrier"):
-            token = self.tokens.peek()
-            raise SourceError(token.line, f"an if guards a gate, a measure or a reset, no {token.text}")
-        return If(subject, comparison.text, value, self._operation(), line)
+        if self.tokens.at("barrier"):
+            raise SourceError(self.tokens.line, "an if guards a gate, a measure, a reset or another if, no barrier")
+        body = self._if(depth + 1) if self.tokens.at("if") else self._operation()
+        return If(subject, comparison.text, value, body, line)
 
     def _operation(self) -> Call | Measure | Reset:
         line = self.tokens.line

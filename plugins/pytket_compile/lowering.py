@@ -53,6 +53,7 @@ class Lowering:
         self._operands = 0
         self._idle_lines: list[int] = []
         self._extension_lines: list[int] = []
+        self._nested_lines: list[int] = []
         self._measured: set[int] = set()
 
     def add(self, statement: Statement) -> None:
@@ -95,6 +96,8 @@ class Lowering:
             said.append(
                 f"line {min(self._extension_lines)}: an if that does not compare a register by == goes beyond OpenQASM 2.0"
             )
+        if self._nested_lines:
+            said.append(f"line {min(self._nested_lines)}: an if within an if goes beyond OpenQASM 2.0")
         if self._expander.rounded:
             said.append(
                 f"line {min(self._expander.rounded)}: angles within 1e-9 of a multiple of pi/2 were taken as that multiple"
@@ -251,12 +254,16 @@ class Lowering:
         # 2**len(bits) is above everything the bits can say: all such constants mean the same.
         value = min(statement.value, 1 << len(bits))
         self._operands += len(bits)
-        self._out = []
+        outside, self._out = self._out, []
         try:
-            self._operation(statement.body)
+            if isinstance(statement.body, If):
+                self._nested_lines.append(statement.body.line)
+                self._if(statement.body)
+            else:
+                self._operation(statement.body)
             body = tuple(self._out)
         finally:
-            self._out = self._ops
+            self._out = outside
         if body:
             condition = Condition(bits, statement.comparison, value)
             self._emit(Op("if", qubits_of(body), statement.line, condition=condition, body=body))

@@ -78,12 +78,12 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class If:
-    """`subject comparison value` guards one operation."""
+    """`subject comparison value` guards one operation, which may be an if again."""
 
     subject: Argument
     comparison: str
     value: int
-    body: Call | Measure | Reset
+    body: Call | Measure | Reset | If
     line: int
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgpack
-from qcos_plugins.surface_code.prepare import facts, prepare
+from qcos_plugins.surface_code.prepare import MAX_BRANCHES, facts, prepare
 from qcos_plugins.surface_code.schedule import Unsupported
 
 from qcosd.qec.program import LogicalProgram, ProgramError
@@ -25,6 +25,7 @@ def prepare_(lease: Any) -> Any:
     distance = lease.options.get("distance", DEFAULT_DISTANCE)
     if type(distance) is not int or not 3 <= distance <= MAX_DISTANCE or distance % 2 == 0:
         raise Refused("bad_input", f"distance {distance!r}: an odd number from 3 to {MAX_DISTANCE} expected")
+    branches = _branches(lease.options)
     try:
         program = LogicalProgram.from_bytes(lease.input("optimised"))
     except ProgramError as error:
@@ -39,7 +40,16 @@ def prepare_(lease: Any) -> Any:
         raise Refused(
             "unsupported", f"{lease.options.get('source_name') or 'program'}:{error.line}: {error}"
         ) from error
-    return lease.result(outputs={"fragments": fragments.to_bytes()}, facts=facts(fragments))
+    return lease.result(outputs={"fragments": fragments.to_bytes()}, facts=facts(fragments, branches))
+
+
+def _branches(options: Any) -> int:
+    text = (options.get("set") or {}).get("max_branches", MAX_BRANCHES)
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 9:
+        text = int(text)
+    if type(text) is not int or text < 1:
+        raise Refused("bad_input", f"max_branches {text!r}: a whole number of at least 1 expected")
+    return text
 
 
 if __name__ == "__main__":

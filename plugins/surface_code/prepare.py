@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A logical program becomes fragments of lattice surgery: one for its beginning, and two behind each decision.
 
-Behind decision k, fragment 2k + 1 holds what follows, up to the next decision, and fragment 2k + 2 the body and the
-same again.  Both end with the same patches alive and idle, so either may come before the next two.
+Behind decision k, fragment 2k + 1 holds what follows on the body, up to the next decision, and fragment 2k + 2 the body
+up to the next decision, which may be one within it or behind it.  All fragments that end in a decision end with the same
+patches alive and idle, so any of them may come before its two.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ HANDED_OVER = (
     "encoded |Y> states for S gates are idealised: they arrive with known syndrome and with the error rate noise.handover "
     "of the device on each data qubit; their distillation is not simulated"
 )
+MAX_BRANCHES = 64
+"""Paths that a batch may be split into."""
+MANY = 2**53
+"""Where the counting of paths ends: numbers up to here are exact in every reader of JSON."""
 MOVED = "H is transversal, followed by a quarter turn of the patch that moves its qubits in no time"
 
 
@@ -32,33 +37,31 @@ def prepare(program: LogicalProgram, distance: int, movement: bool = True) -> Fr
     """
     flow = Flow.of(program)
     tags = count()
-    unborn: dict[int, Unborn] = {}
+    unborn: dict[int, dict[int, Unborn]] = {-1: {}}  # at each decision, -1 the beginning
     fragments: list[Fragment] = []
     builders: list[Builder] = []
-    last = len(flow.decisions)
-    for k in range(last + 1):
-        # k counts the decisions behind us; the fragment that does not do the body comes first.
-        starts = [(2 * k, (2 * k,))] if k == 0 else [(2 * k, (2 * k,)), (2 * k - 1, (2 * k - 1, 2 * k))]
-        entry = flow.alive(k - 1) if k else frozenset()
-        before = unborn
-        for place, places in starts:
-            schedule = Schedule(distance, program.qubits, movement, flow.last_use, tags, entry, before)
-            schedule.run(place, flow.steps(*places))
+    for behind in range(-1, len(flow.forks)):
+        entry = flow.alive(behind) if behind >= 0 else frozenset()
+        fork = flow.forks[behind] if behind >= 0 else None
+        # The fragment that does not do the body comes first.
+        for place in (0,) if fork is None else (fork.behind, fork.place + 1):
+            steps, k = flow.run(place)
+            schedule = Schedule(distance, program.qubits, movement, flow.last_use, tags, entry, unborn[behind])
+            schedule.run(place, steps)
             builder = Builder(distance, {qubit: data_cell(qubit) for qubit in sorted(entry)}, tags)
             decision = None
             length = -1
-            if k < last:
-                condition = flow.decisions[k].condition
-                assert condition is not None
+            if k is not None:
+                condition = flow.forks[k].condition
                 decision = Decision(k, condition, 2 * k + 1, 2 * k + 2)
                 length = schedule.finish(flow.alive(k), condition)
+                # A qubit that a body touches is alive before it: what is unborn is the same on all paths.
+                assert unborn.setdefault(k, schedule.unborn) == schedule.unborn
             for slot, _, act in sorted(schedule.actions, key=lambda action: action[:2]):
                 builder.until(slot)
                 act(builder)
             if decision is not None:
                 builder.until(length)
-            if place == 2 * k:
-                unborn = schedule.unborn
             fragments.append(builder.fragment(len(fragments), decision))
             builders.append(builder)
     kinds = {
@@ -74,13 +77,20 @@ def prepare(program: LogicalProgram, distance: int, movement: bool = True) -> Fr
     )
 
 
-def facts(program: FragmentProgram) -> dict[str, Any]:
-    """For the job's document: ``patches`` alive at once at most, ``rounds`` of the longest path, ``assumptions``."""
+def facts(program: FragmentProgram, max_branches: int = MAX_BRANCHES) -> dict[str, Any]:
+    """For the job's document: ``patches`` alive at once at most, ``rounds`` of the longest path, ``paths`` that decisions
+    may take (MANY stands for MANY or more), ``assumptions``.
+
+    ``batch_limit``, where there are more paths than ``max_branches``: a batch of so many shots meets no more paths.
+    """
     longest: dict[int, int] = {}
+    paths: dict[int, int] = {}
+    # A fragment stands before those that follow it.  Paths are counted and not walked: there may be 2**decisions.
     for fragment in reversed(program.fragments):
         behind = fragment.decision
         tail = max(longest[behind.otherwise], longest[behind.then]) if behind else 0
         longest[fragment.index] = fragment.rounds + tail
+        paths[fragment.index] = min(MANY, paths[behind.otherwise] + paths[behind.then]) if behind else 1
     regions = (slot.regions for fragment in program.fragments for slot in fragment.slots)
     return {
         "distance": program.distance,
@@ -88,5 +98,7 @@ def facts(program: FragmentProgram) -> dict[str, Any]:
         "fragments": len(program.fragments),
         "rounds": longest[0],
         "decisions": len(program.fragments) // 2,
+        "paths": paths[0],
         "assumptions": list(program.assumptions),
+        **({"batch_limit": max_branches} if paths[0] > max_branches else {}),
     }

@@ -12,7 +12,9 @@ Meaning of an operation, in program order:
 - `reset` puts its qubit into |0>, whatever it was;
 - `idle` holds all its qubits for `blocks` blocks of d rounds each (d = code distance). Never removed or merged away;
 - `barrier` separates what stands before it from what stands after it, on its qubits;
-- `if` reads its condition once, when it is reached, and then does its whole body or nothing. Bodies hold no `if`.
+- `if` reads its condition once, when it is reached, and then does its whole body or nothing. A body may hold further
+  `if`s, at most MAX_DEPTH of them inside one another: each reads its own condition when it is reached, so what the body
+  has measured before counts.
 
 `line` is the line of the source that asked for the operation, from 1; 0 where there is none.
 """
@@ -26,7 +28,8 @@ from typing import Any, Final
 
 import msgpack
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""2: an `if` may stand in the body of an `if`."""
 FORMAT: Final = "qcos.logical"
 
 PAULIS: Final = frozenset({"x", "y", "z"})
@@ -35,6 +38,8 @@ GATES: Final = {"h": 1, "s": 1, "sdg": 1, "x": 1, "y": 1, "z": 1, "cx": 2}
 KINDS: Final = frozenset(GATES) | {"measure", "reset", "idle", "barrier", "if"}
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=")
 
+MAX_DEPTH: Final = 32
+"""How many `if`s may stand inside one another."""
 MAX_VALUE_BYTES: Final = 1024
 """Longest constant that a condition may hold: far above any register."""
 
@@ -106,7 +111,7 @@ class LogicalProgram:
                 raise ProgramError(f"register {name!r} has size {size}")
             names.add(name)
         for place, op in enumerate(self.ops):
-            _check(op, self.qubits, self.bits, f"operation {place}", nested=False)
+            _check(op, self.qubits, self.bits, f"operation {place}", depth=0)
 
     @cached_property
     def qubits(self) -> int:
@@ -148,7 +153,7 @@ class LogicalProgram:
         return cls(
             quantum_registers=_registers(document.get("quantum_registers"), "quantum_registers"),
             classical_registers=_registers(document.get("classical_registers"), "classical_registers"),
-            ops=tuple(_unpacked(op, f"operation {place}", nested=False) for place, op in enumerate(ops)),
+            ops=tuple(_unpacked(op, f"operation {place}", depth=0) for place, op in enumerate(ops)),
         )
 
 
@@ -171,7 +176,7 @@ def _packed(op: Op) -> list[Any]:
     return fields
 
 
-def _unpacked(fields: Any, where: str, *, nested: bool) -> Op:
+def _unpacked(fields: Any, where: str, *, depth: int) -> Op:
     if not isinstance(fields, list) or not 3 <= len(fields) <= 7 or not isinstance(fields[0], str):
         raise ProgramError(f"{where} is malformed")
     kind = fields[0]
@@ -185,10 +190,11 @@ def _unpacked(fields: Any, where: str, *, nested: bool) -> Op:
     condition: Condition | None = None
     body: tuple[Op, ...] = ()
     if len(fields) > 5:
-        if nested or kind != "if" or len(fields) != 7 or not isinstance(fields[6], list):
+        if kind != "if" or len(fields) != 7 or not isinstance(fields[6], list):
             raise ProgramError(f"{where} is malformed")
+        _check_depth(depth, where)
         condition = _condition(fields[5], where)
-        body = tuple(_unpacked(inner, f"{where}, body", nested=True) for inner in fields[6])
+        body = tuple(_unpacked(inner, f"{where}, body", depth=depth + 1) for inner in fields[6])
     return Op(kind, qubits, line, bit, blocks, condition, body)
 
 
@@ -219,7 +225,12 @@ def _registers(value: Any, where: str) -> tuple[tuple[str, int], ...]:
     return tuple(registers)
 
 
-def _check(op: Op, qubits: int, bits: int, where: str, *, nested: bool) -> None:
+def _check_depth(depth: int, where: str) -> None:
+    if depth >= MAX_DEPTH:
+        raise ProgramError(f"{where}: more than {MAX_DEPTH} ifs stand inside one another")
+
+
+def _check(op: Op, qubits: int, bits: int, where: str, *, depth: int) -> None:
     where = f"{where} ({op.kind}, line {op.line})"
     if op.kind not in KINDS:
         raise ProgramError(f"{where}: unknown kind")
@@ -242,11 +253,10 @@ def _check(op: Op, qubits: int, bits: int, where: str, *, nested: bool) -> None:
         if op.condition is not None or op.body:
             raise ProgramError(f"{where}: only an if has a condition and a body")
         return
-    if nested:
-        raise ProgramError(f"{where}: an if within an if")
+    _check_depth(depth, where)
     _check_condition(op.condition, bits, where)
     for inner in op.body:
-        _check(inner, qubits, bits, where, nested=True)
+        _check(inner, qubits, bits, where, depth=depth + 1)
     if op.qubits != qubits_of(op.body):
         raise ProgramError(f"{where}: its qubits are not those of its body")
 

@@ -135,11 +135,19 @@ class Shot:
             (z if event.pauli == "X" else x)[event.patch] ^= value
 
 
+def only_paulis(op) -> bool:
+    """Whether an `if` holds Paulis and barriers alone, however deep."""
+    return all(
+        only_paulis(inner) if inner.kind == "if" else inner.kind in ("x", "y", "z", "barrier") for inner in op.body
+    )
+
+
 def agrees(program, shot: Shot) -> bool:
     """Whether the logical program can give the values that a shot wrote, and takes the decisions that it took.
 
     Each outcome that is certain must be the one seen; one that is not is taken as it was seen.  A reset takes a new
-    qubit: nobody knows what became of the old one.
+    qubit: nobody knows what became of the old one.  An `if` over Paulis alone is taken for no decision: `if`s in it must
+    compare by == as it does.
     """
     simulator = stim.TableauSimulator()
     place = list(range(program.qubits))
@@ -165,7 +173,7 @@ def agrees(program, shot: Shot) -> bool:
             bits[op.bit] = seen
         elif op.kind == "if":
             holds = op.condition.holds([bits[bit] for bit in op.condition.bits])
-            if any(inner.kind not in ("x", "y", "z", "barrier") for inner in op.body) and decisions.pop(0) != holds:
+            if not only_paulis(op) and decisions.pop(0) != holds:
                 return False
             return not holds or all(do(inner) for inner in op.body)
         return True

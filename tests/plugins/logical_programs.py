@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short ways to write logical programs, and random ones."""
+"""Short ways to write logical programs, and random ones, with `if`s inside `if`s."""
 
 from __future__ import annotations
 
@@ -56,14 +56,20 @@ def random_program(random: Random, qubits: int, bits: int, length: int, hadamard
             return op("barrier", *order[: random.randint(1, qubits)])
         return op(kind, order[0])
 
+    def branch(paulis: bool, depth: int = 0) -> Op:
+        # Paulis under several conditions are no decision as long as all of them are equalities: see lattice_machine.
+        body = [simple(["x", "y", "z"] if paulis else kinds) for _ in range(random.randint(1, 2))]
+        if not paulis:
+            body[0] = simple([kind for kind in kinds if kind not in ("x", "y", "z", "barrier")])
+        if depth < 2 and random.random() < 0.3:
+            body.insert(random.randint(0, len(body)), branch(paulis or random.random() < 0.3, depth + 1))
+        read = random.choice([(0,), tuple(range(bits))])
+        return conditional(
+            read, "==" if paulis else random.choice(["==", "!=", "<", ">="]), random.randint(0, 2), *body
+        )
+
     ops = []
     for _ in range(length):
-        if random.random() < 0.8:
-            ops.append(simple(kinds))
-        else:
-            allowed = random.choice([kinds, ["x", "y", "z"]])
-            body = [simple(allowed) for _ in range(random.randint(1, 2))]
-            read = random.choice([(0,), tuple(range(bits))])
-            ops.append(conditional(read, random.choice(["==", "!=", "<", ">="]), random.randint(0, 2), *body))
+        ops.append(simple(kinds) if random.random() < 0.8 else branch(random.random() < 0.5))
     ops += [measure(qubit, qubit % bits) for qubit in range(qubits) if random.random() < 0.7]
     return program(qubits, bits, *ops)

@@ -216,6 +216,30 @@ def test_one_bit_may_be_compared() -> None:
     assert any("line 4" in text and "beyond OpenQASM 2.0" in text for text in facts["assumptions"])
 
 
+def test_an_if_may_guard_an_if() -> None:
+    program, facts = compile_source(
+        f"{HEADER}qreg q[2]; creg c[2]; creg d[1];\nif(c==1)\nif(d==0)\nif(c[1]<1) cx q[1],q[0];\nx q[0];".encode()
+    )
+    outer, after = program.ops
+    (middle,) = outer.body
+    (inner,) = middle.body
+    assert [(op.kind, op.line, op.qubits) for op in (outer, middle, inner)] == [
+        ("if", 4, (0, 1)),
+        ("if", 5, (0, 1)),
+        ("if", 6, (0, 1)),
+    ]
+    assert outer.condition == Condition((0, 1), "==", 1)
+    assert middle.condition == Condition((2,), "==", 0)
+    assert inner.condition == Condition((1,), "<", 1)
+    assert inner.body == (Op("cx", (1, 0), 6),)
+    assert after == Op("x", (0,), 7)
+    assert "line 5: an if within an if goes beyond OpenQASM 2.0" in facts["assumptions"]
+
+
+def test_ifs_around_nothing_are_left_out() -> None:
+    assert ops_of("qreg q[1]; creg c[1]; if (c==1) if (c==0) rz(0) q[0];") == ()
+
+
 def test_an_if_may_guard_an_idle_and_one_that_guards_nothing_is_left_out() -> None:
     (op,) = ops_of("qreg q[1]; creg c[1]; if (c==1) id q[0]; if (c==1) rz(0) q[0];")
     assert [inner.kind for inner in op.body] == ["barrier", "idle", "barrier"]

@@ -43,7 +43,7 @@ def test_fragments_and_facts():
     assert FragmentProgram.from_bytes(result.outputs["fragments"]) == prepared
     assert result.facts == facts(prepared)
     assumptions = result.facts.pop("assumptions")
-    assert result.facts == {"distance": 5, "patches": 3, "fragments": 1, "rounds": 20, "decisions": 0}
+    assert result.facts == {"distance": 5, "patches": 3, "fragments": 1, "rounds": 20, "decisions": 0, "paths": 1}
     assert len(assumptions) == 2 and "|Y>" in assumptions[0] and "noise.handover" in assumptions[0]
 
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qcosd.qec.program import COMPARISONS, GATES, Condition, LogicalProgram, Op, ProgramError, qubits_of
+from qcosd.qec.program import (
+    COMPARISONS,
+    GATES,
+    MAX_DEPTH,
+    VERSION,
+    Condition,
+    LogicalProgram,
+    Op,
+    ProgramError,
+    qubits_of,
+)
 
 QUBITS, BITS = 5, 70
 REGISTERS = {"quantum_registers": (("a", 2), ("b", 3)), "classical_registers": (("c", 68), ("d", 2))}
@@ -37,11 +47,21 @@ conditions = st.builds(
     st.sampled_from(COMPARISONS),
     st.one_of(st.integers(0, 9), st.integers(0, 2**80)),
 )
-branches = st.builds(
-    lambda condition, body, line: Op("if", qubits_of(body), line, condition=condition, body=tuple(body)),
-    conditions,
-    st.lists(plain_ops, max_size=4),
-    lines,
+
+
+def guarded(bodies: st.SearchStrategy[list[Op]]) -> st.SearchStrategy[Op]:
+    return st.builds(
+        lambda condition, body, line: Op("if", qubits_of(body), line, condition=condition, body=tuple(body)),
+        conditions,
+        bodies,
+        lines,
+    )
+
+
+branches = st.recursive(
+    guarded(st.lists(plain_ops, max_size=4)),
+    lambda inner: guarded(st.lists(plain_ops | inner, max_size=4)),
+    max_leaves=6,
 )
 programs = st.builds(
     lambda ops: LogicalProgram(ops=tuple(ops), **REGISTERS), st.lists(st.one_of(plain_ops, branches), max_size=12)
@@ -129,7 +149,7 @@ WHEN = Condition((0,), "==", 1)
         (Op("if", (0,), 1, condition=Condition((0, 0), "==", 1), body=(GOOD,)), "twice"),
         (Op("if", (0,), 1, condition=Condition((0,), "=", 1), body=(GOOD,)), "comparison"),
         (Op("if", (0,), 1, condition=Condition((0,), "==", -1), body=(GOOD,)), "out of range"),
-        (Op("if", (0,), 1, condition=WHEN, body=(Op("if", (0,), 1, condition=WHEN, body=(GOOD,)),)), "within an if"),
+        (Op("if", (0,), 1, condition=WHEN, body=(Op("if", (0,), 1, body=(GOOD,)),)), "no condition"),
     ],
 )
 def test_a_wrong_operation_is_refused(op: Op, text: str) -> None:
@@ -145,5 +165,30 @@ def test_wrong_registers_are_refused(registers: tuple[tuple[str, int], ...]) -> 
 
 def test_another_version_is_refused() -> None:
     document = msgpack.unpackb(LogicalProgram(ops=(), **REGISTERS).to_bytes())
-    with pytest.raises(ProgramError, match="version 2"):
-        LogicalProgram.from_bytes(msgpack.packb(document | {"version": 2}))
+    for version in (VERSION - 1, VERSION + 1):
+        with pytest.raises(ProgramError, match=f"version {version}, this reads version {VERSION}"):
+            LogicalProgram.from_bytes(msgpack.packb(document | {"version": version}))
+
+
+def nested(depth: int) -> Op:
+    op = GOOD
+    for _ in range(depth):
+        op = Op("if", (0,), 1, condition=WHEN, body=(op,))
+    return op
+
+
+def test_ifs_stand_inside_one_another_to_a_bound() -> None:
+    program = LogicalProgram(ops=(nested(MAX_DEPTH),), **REGISTERS)
+    assert LogicalProgram.from_bytes(program.to_bytes()) == program
+    with pytest.raises(ProgramError, match=f"more than {MAX_DEPTH} ifs"):
+        LogicalProgram(ops=(nested(MAX_DEPTH + 1),), **REGISTERS)
+
+
+def test_an_artifact_that_nests_deeper_is_refused_before_it_is_built() -> None:
+    document = msgpack.unpackb(LogicalProgram(ops=(nested(1),), **REGISTERS).to_bytes())
+    for depth in (MAX_DEPTH, 200):
+        packed = document["ops"][0]
+        for _ in range(depth):
+            packed = [*packed[:6], [packed]]
+        with pytest.raises(ProgramError, match=f"more than {MAX_DEPTH} ifs"):
+            LogicalProgram.from_bytes(msgpack.packb(document | {"ops": [packed]}))
