@@ -3,6 +3,12 @@
 
 Live decoding never uses it.  The circuit holds the noise of a calibration, every detector, and as observables parities
 of classical bits, each with all the records that its Pauli frame depends on.
+
+A bit may be random.  To make it an observable all the same, logical operators are *cut* where they become random: at the
+birth of a patch (between the reset and its noise), and at a split (the operator of the second patch that the merge has
+erased).  A cut is a Pauli that the observable contains at that place: what is observed is the bit relative to the value that
+the operator had there, and that is deterministic but for errors.  A cut has no record, so converting records to observables
+gives the bit itself.
 """
 
 from __future__ import annotations
@@ -13,6 +19,8 @@ from functools import partial
 
 from qcosd.qec.calibration import Calibration, NoiseLine, noise_after, noise_before
 from qcosd.qec.fragment import (
+    INIT,
+    SPLIT,
     Event,
     FragmentProgram,
     Frame,
@@ -26,13 +34,14 @@ from qcosd.qec.fragment import (
     Slot,
     Split,
 )
-from qcosd.qec.geometry import Coord, plaquette_basis
+from qcosd.qec.geometry import Coord, Rect, other, plaquette_basis
 from qcosd.qec.program import Condition
 
 DetectorKey = tuple[int, int, int, int]
 """(slot counted from the beginning of the path, kind, x, y)."""
 
 _Numbering = Callable[[RecordName], int]
+_Cuts = Callable[[int, int, str], int]
 
 
 class NonlinearFrame(ValueError):
@@ -41,13 +50,15 @@ class NonlinearFrame(ValueError):
 
 @dataclass(frozen=True)
 class Parity:
-    """The parity of some records (numbered from the beginning of the path), xor ``constant``."""
+    """The parity of some records (numbered from the beginning of the path), xor ``constant``, relative to some cuts (by
+    number)."""
 
     records: frozenset[int] = frozenset()
     constant: int = 0
+    cuts: frozenset[int] = frozenset()
 
     def __xor__(self, other: Parity) -> Parity:
-        return Parity(self.records ^ other.records, self.constant ^ other.constant)
+        return Parity(self.records ^ other.records, self.constant ^ other.constant, self.cuts ^ other.cuts)
 
 
 @dataclass(frozen=True)
@@ -70,18 +81,23 @@ def whole_circuit(
     rates: Calibration | None = None,
     observables: Iterable[Sequence[int]] | None = None,
     decisions: Iterable[int] = (),
+    *,
+    offset: Coord = (0, 0),
+    conditional: bool = True,
 ) -> WholeCircuit:
     """The circuit of the path on which the decisions come out as given.
 
-    ``observables``: each a list of classical bits whose parity is deterministic (default: each bit alone).
-    ``rates``: no noise if not given.  Raises NonlinearFrame.
+    ``observables``: each a list of classical bits whose parity is meant (default: each bit alone).  ``rates``: no noise if
+    not given; ``offset``: where the program lies on the device that they are of.  ``conditional``: whether observables follow
+    conditional Paulis, which raises NonlinearFrame where a condition is no parity; without, what those Paulis add to each
+    bit is left to whoever ran the program.
     """
     slots = [slot for fragment in program.path(decisions) for slot in fragment.sequence()]
-    writer = _Writer(slots)
-    frames = PauliFrames(program.bits)
+    writer = _Writer(slots, rates, offset)
+    frames = PauliFrames(program.bits, conditional=conditional)
     for t, slot in enumerate(slots):
-        writer.slot(t, slot, rates)
-        frames.follow(slot.events, partial(writer.number, t))
+        writer.slot(t, slot)
+        frames.follow(slot.events, partial(writer.number, t), writer.cut_of)
         writer.forget(t - 1)
     chosen = [[bit] for bit in range(program.bits)] if observables is None else observables
     parities = []
@@ -91,26 +107,37 @@ def whole_circuit(
             parity ^= frames.bits[bit]
         parities.append(parity)
         writer.observable(number, parity)
-    return WholeCircuit("\n".join(writer.lines), tuple(writer.keys), writer.count, tuple(frames.bits), tuple(parities))
+    return WholeCircuit(writer.text(), tuple(writer.keys), writer.count, tuple(frames.bits), tuple(parities))
 
 
 class PauliFrames:
-    """Follows the events of a path: which records the frames of the patches and the classical bits depend on."""
+    """Follows the events of a path: which records the frames of the patches and the classical bits depend on.
 
-    def __init__(self, bits: int) -> None:
+    ``conditional``: whether it follows conditional Paulis.
+    """
+
+    def __init__(self, bits: int, *, conditional: bool = True) -> None:
         self.bits = [Parity()] * bits
         self.tags: dict[int, Parity] = {}
         self.x: dict[int, Parity] = {}  # signs of the patches' X operators
         self.z: dict[int, Parity] = {}  # signs of their Z operators
+        self._conditional = conditional
 
-    def follow(self, events: Iterable[Event], number: _Numbering) -> None:
-        """``number`` gives the number of a record of the slot that the events belong to."""
+    def follow(self, events: Iterable[Event], number: _Numbering, cut: _Cuts) -> None:
+        """``number`` gives the number of a record of the slot that the events belong to; ``cut`` that of the cut made there at a rank (INIT
+        or SPLIT) of an operator ("X" or "Z") of a patch."""
         for event in events:
-            self._follow(event, lambda names: Parity(frozenset(number(name) for name in names)))
+            self._follow(event, lambda names: Parity(frozenset(number(name) for name in names)), cut)
 
-    def _follow(self, event: Event, raw: Callable[[tuple[RecordName, ...]], Parity]) -> None:
-        if isinstance(event, Init | Handover):
-            self.x[event.patch] = self.z[event.patch] = Parity()
+    def _follow(self, event: Event, raw: Callable[[tuple[RecordName, ...]], Parity], cut: _Cuts) -> None:
+        if isinstance(event, Init):
+            random, fixed = (self.x, self.z) if event.basis == "Z" else (self.z, self.x)
+            random[event.patch] = Parity(cuts=frozenset([cut(INIT, event.patch, other(event.basis))]))
+            fixed[event.patch] = Parity()
+        elif isinstance(event, Handover):
+            # Of |Y> the product of both is fixed: what one is relative to serves for the other.
+            anew = Parity(cuts=frozenset([cut(INIT, event.patch, "X")]))
+            self.x[event.patch] = self.z[event.patch] = anew
         elif isinstance(event, Merge):
             measured, joint = (self.z, self.x) if event.basis == "Z" else (self.x, self.z)
             self.tags[event.tag] = measured[event.first] ^ measured[event.second] ^ raw(event.records)
@@ -118,7 +145,9 @@ class PauliFrames:
             joint[event.second] = Parity()
         elif isinstance(event, Split):
             joint = self.x if event.basis == "Z" else self.z
-            joint[event.first] ^= raw(event.records)
+            anew = Parity(cuts=frozenset([cut(SPLIT, event.second, other(event.basis))]))
+            joint[event.first] ^= raw(event.records) ^ anew
+            joint[event.second] = anew
         elif isinstance(event, Measure):
             x, z = self.x.pop(event.patch), self.z.pop(event.patch)
             self.tags[event.tag] = (x if event.basis == "X" else z) ^ raw(event.records)
@@ -127,10 +156,12 @@ class PauliFrames:
         elif isinstance(event, Hadamard):
             x, z = self.x[event.patch], self.z[event.patch]
             self.x[event.patch], self.z[event.patch] = z ^ raw(event.records), x
-        else:
+        elif event.condition is None or self._conditional:
             applied = self._applied(event)
-            flipped = self.z if event.pauli == "X" else self.x
-            flipped[event.patch] ^= applied
+            if event.pauli in ("X", "Y"):
+                self.z[event.patch] ^= applied
+            if event.pauli in ("Z", "Y"):
+                self.x[event.patch] ^= applied
 
     def _applied(self, event: Frame) -> Parity:
         if event.condition is not None:
@@ -159,7 +190,9 @@ class PauliFrames:
 class _Writer:
     """Lines of a stim circuit; sites are turned into qubit numbers, record names into look-backs."""
 
-    def __init__(self, slots: Iterable[Slot]) -> None:
+    def __init__(self, slots: Iterable[Slot], rates: Calibration | None, offset: Coord) -> None:
+        self._rates = rates
+        self._offset = offset
         distinct = {id(slot): slot for slot in slots}.values()
         sites = {
             site for slot in distinct for part in slot.parts for line in part.instructions for site in line.targets
@@ -170,15 +203,28 @@ class _Writer:
         self.records: dict[tuple[int, int, int, int], int] = {}  # (slot, x, y, k) of the last two slots
         self.keys: list[DetectorKey] = []
         self.count = 0
+        self._rects: dict[int, Rect] = {}
+        self._cuts: list[tuple[int, str]] = []  # line that is kept free for it, Pauli targets
+        self._cut_at: dict[tuple[int, int, str], int] = {}  # (rank, patch, operator) -> number of the latest
 
-    def slot(self, t: int, slot: Slot, rates: Calibration | None) -> None:
+    def slot(self, t: int, slot: Slot) -> None:
+        births = {event.patch: event for event in slot.events if isinstance(event, Init | Handover)}
+        splits = {(event.first, event.second): event for event in slot.events if isinstance(event, Split)}
         for part in slot.parts:
+            born = part.patches[0] if part.rank == INIT else None
             for instruction in part.instructions:
-                if rates is not None:
-                    self._noise(noise_before(instruction, rates))
+                self._noise(noise_before, instruction)
                 self._instruction(t, instruction)
-                if rates is not None:
-                    self._noise(noise_after(instruction, rates))
+                if born is not None:
+                    # Between the reset and its noise.
+                    birth = births[born]
+                    self._rects[born] = birth.rect
+                    self._cut(INIT, born, other(birth.basis) if isinstance(birth, Init) else "X")
+                    born = None
+                self._noise(noise_after, instruction)
+            if part.rank == SPLIT:
+                split = splits[part.patches]  # type: ignore[index]  # of two patches
+                self._cut(SPLIT, split.second, other(split.basis))
             for x, y, kind, records in part.detectors:
                 self.keys.append((t, kind, x, y))
                 self._parity(f"DETECTOR({x}, {y}, {t}, {kind})", (self.number(t, record) for record in records))
@@ -188,8 +234,18 @@ class _Writer:
         dt, x, y, k = record
         return self.records[t + dt, x, y, k]
 
+    def cut_of(self, rank: int, patch: int, operator: str) -> int:
+        """Number of the cut of an operator that the slot at hand has made at a rank."""
+        return self._cut_at[rank, patch, operator]
+
     def observable(self, number: int, parity: Parity) -> None:
+        for cut in sorted(parity.cuts):
+            line, paulis = self._cuts[cut]
+            self.lines[line] += f"OBSERVABLE_INCLUDE({number}) {paulis}\n"
         self._parity(f"OBSERVABLE_INCLUDE({number})", parity.records)
+
+    def text(self) -> str:
+        return "\n".join(line.rstrip("\n") for line in self.lines if line)
 
     def forget(self, t: int) -> None:
         """Slot ``t`` will not be named again."""
@@ -233,9 +289,17 @@ class _Writer:
             self.records[t, x, y, k] = self.count
             self.count += 1
 
-    def _noise(self, lines: Iterable[NoiseLine]) -> None:
-        for channel, rate, sites, *_ in lines:
-            self._line(f"{channel}({rate!r})", sites)
+    def _cut(self, rank: int, patch: int, operator: str) -> None:
+        rect = self._rects[patch]
+        sites = rect.row() if operator == "X" else rect.column()
+        self._cut_at[rank, patch, operator] = len(self._cuts)
+        self._cuts.append((len(self.lines), " ".join(f"{operator}{self.qubit[site]}" for site in sites)))
+        self.lines.append("")  # observables that are relative to this cut are written here
+
+    def _noise(self, struck: Callable[[Instruction, Calibration, Coord], list[NoiseLine]], gate: Instruction) -> None:
+        if self._rates is not None:
+            for line in struck(gate, self._rates, self._offset):
+                self._line(f"{line.channel}({line.probability!r})", line.sites)
 
     def _line(self, name: str, sites: Iterable[Coord]) -> None:
         self.lines.append(f"{name} " + " ".join(str(self.qubit[site]) for site in sites))
