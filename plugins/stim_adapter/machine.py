@@ -8,7 +8,7 @@ differently, frames and reference are split, and the branches run one after the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -47,9 +47,9 @@ class Machine:
     """A batch of ``shots`` shots; equal arguments and decisions give equal bits.
 
     ``noise``: the true rates of the device.  ``compiler``: that of an earlier batch of the same program and noise, to
-    save its work.  ``reference``: what makes a reference, given shots and seed.  ``faults``: at most one per shot,
-    injected on top of the noise.  ``steer``, ``gauge_fix``: see `Compiler`.  ``round_ns``: length of a round, for the
-    time stamps.
+    save its work.  ``reference``: what makes a reference, given shots and seed.  ``faults``: for shot 0, 1, ... those that
+    are injected into it, on top of the noise.  ``steer``, ``gauge_fix``: see `Compiler`.  ``round_ns``: length of a round,
+    for the time stamps.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Machine:
         reference: Callable[[int, int], Reference] = CliffordReference,
         steer: bool = True,
         gauge_fix: bool = True,
-        faults: Sequence[Fault] = (),
+        faults: Sequence[Iterable[Fault]] = (),
         round_ns: int = 1000,
         record_bytes: int = RECORD_BYTES,
     ) -> None:
         if len(faults) > shots:
-            raise ValueError(f"{len(faults)} faults for {shots} shots")
+            raise ValueError(f"{len(faults)} sets of faults for {shots} shots")
         self.shots = shots
         self.seed = seed
         self.batch = batch
@@ -79,8 +79,9 @@ class Machine:
         self._program = program
         self._record_bytes = record_bytes
         self._faults: dict[int, dict[Place, list[tuple[int, Fault]]]] = defaultdict(lambda: defaultdict(list))
-        for shot, fault in enumerate(faults):
-            self._faults[fault.slot][fault.place].append((shot, fault))
+        for shot, together in enumerate(faults):
+            for fault in together:
+                self._faults[fault.slot][fault.place].append((shot, fault))
 
     def run(self) -> Generator[BlockItem | DecideItem, Packed | None, None]:
         """Yields ("block", Block, bits) for each block, and ("decide", path, k) at the end of a fragment that decides.
@@ -176,8 +177,8 @@ class Machine:
         for shot, fault in faults:
             if shot in column:
                 for site, pauli in fault.paulis:
-                    xs[sites[site], column[shot]] |= pauli in "XY"
-                    zs[sites[site], column[shot]] |= pauli in "YZ"
+                    xs[sites[site], column[shot]] ^= pauli in "XY"
+                    zs[sites[site], column[shot]] ^= pauli in "YZ"
         branch.frames.strike(xs, zs)
 
     # ---- decisions

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,9 @@ from qcos_plugins.pytket_compile.compiler import compile_source
 from qcos_plugins.stim_adapter.faults import Fault
 from qcos_plugins.stim_adapter.machine import Machine
 from qcos_plugins.surface_code.prepare import prepare
+from qcos_plugins.tableau_adapter.machine import Machine as TableauMachine
+from qcos_plugins.tableau_adapter.noise import Noise
+from qcos_plugins.tableau_adapter.rounds import Translator
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
@@ -55,17 +58,19 @@ def run(
     seed: int = 0,
     *,
     batch: int = 0,
-    faults: Sequence[Fault] = (),
+    faults: Sequence[Fault | Iterable[Fault]] = (),
+    hardware: str = "stim_adapter",
     machine: dict[str, Any] | None = None,
     records: bool = False,
     **tracker: Any,
 ) -> Run:
-    """Runs a batch.  ``machine``: further arguments of `Machine`; others go to `Tracker`."""
-    hardware = Machine(program, noise, shots, seed, batch, faults=faults, **(machine or {}))
+    """Runs a batch.  ``faults``: for each shot one fault, or several.  ``hardware``: the plugin whose machine is taken.
+    ``machine``: further arguments of `machine_of`; others go to `Tracker`."""
+    together = [(fault,) if isinstance(fault, Fault) else fault for fault in faults]
+    stream = machine_of(hardware, program, noise, shots, seed, batch=batch, faults=together, **(machine or {})).run()
     follower = Tracker(program, prior, shots, keep_records=records, **{"templates": TEMPLATES, **tracker})
     done = Run(None, follower)  # type: ignore[arg-type]
     decided: dict[str, np.ndarray] = {}
-    stream = hardware.run()
     item = next(stream, None)
     while item is not None:
         answer = None
@@ -82,3 +87,13 @@ def run(
             item = None
     done.outcomes = follower.outcomes()
     return done
+
+
+def machine_of(hardware: str, program: FragmentProgram, noise: Calibration, shots: int, seed: int, **more: Any) -> Any:
+    """The machine of a hardware plugin.  ``more``: what its machine takes; for tableau_adapter also what its `Translator`
+    takes."""
+    if hardware == "stim_adapter":
+        return Machine(program, noise, shots, seed, **more)
+    assert hardware == "tableau_adapter", hardware
+    known = {key: more.pop(key) for key in ("known_syndrome",) if key in more}
+    return TableauMachine(Translator(program, Noise(noise, more.pop("erasure", 0.0)), **known), shots, seed, **more)

@@ -111,7 +111,7 @@ def test_a_fault_strikes_its_own_shot_and_no_other() -> None:
     assert np.flatnonzero(done.outcomes.undecoded[0]).tolist() == [1]
     assert done.outcomes.detection_events == 1
     assert not done.outcomes.bits.any()
-    with pytest.raises(ValueError, match="faults for"):
+    with pytest.raises(ValueError, match="sets of faults for"):
         run(program, shots=1, faults=[corner, corner])
 
 
