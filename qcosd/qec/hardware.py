@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract between a hardware adapter and its machine, and the loop that runs a batch.  docs/HARDWARE.md explains it.
+
+    SAFE --prepare--> PREPARED --arm--> ARMED --start--> RUNNING --the batch is over--> SAFE
+    any state --abort, or an exception of the machine--> SAFE
+
+A laboratory implements `Machine`.  `Control` keeps the order of its calls, `feed` drives it from a stream.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from qcosd.qec.fragment import FragmentProgram
+from qcosd.qec.placement import Placement
+from qcosd.qec.stream import Block, Calibrated, Discard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ABORT_NOTICE: Final = 1.0
+"""Seconds that a tracker which takes nothing gets to take the news that the batch is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """``shots`` shots; the same seed gives the same bits, as far as the machine can do that."""
+
+    index: int
+    shots: int
+    seed: int
+
+
+class Said(NamedTuple):
+    """A message for the tracker: a header of `qcosd.qec.stream` and its payload frames."""
+
+    header: Block | Calibrated | Discard
+    frames: tuple[bytes, ...] = ()
+
+
+class Awaits(NamedTuple):
+    """A path has reached the end of a fragment: nothing more comes of it before decision ``k`` is there."""
+
+    path: str
+    k: int
+    shots: int
+
+
+class Machine(Protocol):
+    """What an adapter implements.  The calls come from one thread, in the order that `State` tells.
+
+    A call that cannot do what it says raises, whatever the exception; `abort` is called then.
+    """
+
+    def prepare(self, program: FragmentProgram, placement: Placement) -> None:
+        """Load a program.  Nothing is played yet.  The same program comes before every batch: keep what it cost."""
+
+    def arm(self, batch: Batch) -> None:
+        """Make everything ready for a batch, so that `start` only has to pull the trigger."""
+
+    def start(self, t0_ns: int) -> None:
+        """Let it run.  ``t0_ns`` is what the clock of `Block.t_hw_ns` shows at the first round."""
+
+    def next(self) -> Said | Awaits | None:
+        """The next message, or a decision that is needed, or None when every path of the batch has ended.
+
+        Waits for the machine, not for the tracker, and not for ever.
+        """
+
+    def decide(self, path: str, k: int, values: bytes) -> None:
+        """Answer to the `Awaits` that came last: ceil(shots/8) bytes, 1 for the shots that go on with `Decision.then`."""
+
+    def abort(self) -> None:
+        """Stop at once, wherever it is, and leave the machine safe.  Comes in every state, also twice; never raises."""
+
+
+class State(Enum):
+    """Where a machine is."""
+
+    SAFE = "safe"
+    PREPARED = "prepared"
+    ARMED = "armed"
+    RUNNING = "running"
+
+
+ORDER: Final[dict[str, tuple[State, State]]] = {
+    "arm": (State.PREPARED, State.ARMED),
+    "start": (State.ARMED, State.RUNNING),
+    "next": (State.RUNNING, State.RUNNING),
+    "decide": (State.RUNNING, State.RUNNING),
+}
+"""Call -> (state that it needs, state after it).  `prepare` comes in SAFE or PREPARED, `abort` always."""
+
+
+class OutOfOrder(Exception):
+    """A call that the state of the machine does not allow.  Nothing was done."""
+
+
+class DecisionFault(Exception):
+    """The tracker's decision contradicts an earlier one, or is none of the shots of its path."""
+
+
+class Aborted(Exception):
+    """The batch was given up and must be started again: nobody took the rounds of a machine that cannot pause."""
+
+
+class Control:
+    """A machine, with the order of its calls kept.  After an exception of the machine it has been aborted and is safe."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._awaited: Awaits | None = None
+        self.state = State.SAFE
+
+    def prepare(self, program: FragmentProgram, placement: Placement) -> None:
+        if self.state not in (State.SAFE, State.PREPARED):
+            raise OutOfOrder(f"prepare: the machine is {self.state.value}")
+        with self._guarded():
+            self._machine.prepare(program, placement)
+        self.state = State.PREPARED
+
+    def arm(self, batch: Batch) -> None:
+        after = self._allowed("arm")
+        with self._guarded():
+            self._machine.arm(batch)
+        self.state = after
+
+    def start(self, t0_ns: int) -> None:
+        if t0_ns < 0:
+            raise ValueError(f"start: t0_ns = {t0_ns}")
+        after = self._allowed("start")
+        with self._guarded():
+            self._machine.start(t0_ns)
+        self.state = after
+
+    def next(self) -> Said | Awaits | None:
+        self._allowed("next")
+        if self._awaited is not None:
+            raise OutOfOrder(f"next: decision {self._awaited.k} of path {self._awaited.path!r} is awaited")
+        with self._guarded():
+            item = self._machine.next()
+        if item is None:
+            self.state = State.SAFE
+        elif isinstance(item, Awaits):
+            self._awaited = item
+        return item
+
+    def decide(self, path: str, k: int, values: bytes) -> None:
+        """Raises DecisionFault when the values are not those of the path's shots."""
+        self._allowed("decide")
+        awaited = self._awaited
+        if awaited is None or (awaited.path, awaited.k) != (path, k):
+            raise OutOfOrder(f"decide: decision {k} of path {path!r} is not awaited")
+        size, spare = -(-awaited.shots // 8), -awaited.shots % 8
+        if len(values) != size or (spare and values[-1] >> (8 - spare)):
+            raise DecisionFault(f"path {path!r}, decision {k}: {values!r} is no bit for each of {awaited.shots} shots")
+        self._awaited = None
+        with self._guarded():
+            self._machine.decide(path, k, values)
+
+    def abort(self) -> None:
+        """To SAFE, from wherever it is."""
+        self.state = State.SAFE
+        self._awaited = None
+        self._machine.abort()
+
+    def _allowed(self, call: str) -> State:
+        needed, after = ORDER[call]
+        if self.state is not needed:
+            raise OutOfOrder(f"{call}: the machine is {self.state.value}, it must be {needed.value}")
+        return after
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.abort()
+            raise
+
+
+# ---- running a batch
+
+
+class Message(Protocol):
+    """What a stream delivers: a header as in `qcosd.qec.stream`, and payload frames."""
+
+    @property
+    def header(self) -> dict[str, Any]: ...
+
+    @property
+    def payload(self) -> list[bytes]: ...
+
+
+class Writer(Protocol):
+    """The producer's end of a stream.  ``send`` waits for credit, ``recv`` for a message, ``drain`` until all is taken.
+
+    A call whose ``timeout``, seconds, has passed raises TimeoutError, and nothing was sent or received.
+    """
+
+    def send(self, header: dict[str, Any], *payload: bytes, timeout: float | None = None) -> int: ...
+
+    def recv(self, timeout: float | None = None) -> Message: ...
+
+    def poll(self) -> Message | None: ...
+
+    def drain(self, timeout: float | None = None) -> None: ...
+
+
+@dataclass
+class _Feeding:
+    """One batch on its way into a stream.  ``room``: messages that may wait for credit; None: the machine waits."""
+
+    control: Control
+    stream: Writer
+    room: int | None
+    waiting: deque[Said] = field(default_factory=deque)
+    decided: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    blocks: int = 0
+    records: int = 0
+    t0_ns: int = 0
+    ends: dict[str, int] = field(default_factory=dict)  # path -> hardware's time of its last block
+    now: int = 0  # of the clock when the last block was over
+
+    def say(self, said: Said) -> None:
+        if isinstance(said.header, Block):
+            self.blocks += 1
+            self.records += sum(said.header.m)
+        if self.room is None:
+            self.stream.send(said.header.to_map(), *said.frames)
+        else:
+            self.waiting.append(said)
+            self.flush(0.0)
+            if len(self.waiting) > self.room:
+                self.give_up()
+        while (message := self.stream.poll()) is not None:
+            self.note(message)
+
+    def flush(self, timeout: float | None) -> None:
+        """Sends what waits, as far as there is credit within the time."""
+        with suppress(TimeoutError):
+            while self.waiting:
+                self.stream.send(self.waiting[0].header.to_map(), *self.waiting[0].frames, timeout=timeout)
+                self.waiting.popleft()
+
+    def give_up(self) -> None:
+        self.control.abort()
+        kept = len(self.waiting)
+        # Told in place of the first block that nobody took, so that the stream has no gap.
+        first = next((said.header for said in self.waiting if isinstance(said.header, Block)), None)
+        if first is not None:
+            news = replace(first, status="aborted", payload=(), last=True)
+            with suppress(TimeoutError):
+                self.stream.send(news.to_map(), timeout=ABORT_NOTICE)
+        raise Aborted(f"this machine cannot pause, and nobody took the last {kept} blocks (room for {self.room})")
+
+    def answer(self, awaited: Awaits) -> None:
+        self.flush(None)
+        while awaited.path not in self.decided:
+            self.note(self.stream.recv())
+        k, values = self.decided[awaited.path]
+        if k != awaited.k:
+            raise DecisionFault(f"path {awaited.path!r}: decision {k} came, {awaited.k} is due")
+        self.control.decide(awaited.path, k, values)
+
+    def note(self, message: Message) -> None:
+        # Acknowledgements need no answer here: credit is the stream's affair.
+        if message.header.get("type") != "decided":
+            return
+        try:
+            path, k, values = message.header["path"], message.header["k"], bytes(message.payload[0])
+        except (KeyError, IndexError) as error:
+            raise DecisionFault(f"not a decision: {error!r}") from error
+        if self.decided.setdefault(path, (k, values)) != (k, values):
+            raise DecisionFault(f"path {path!r}: decision {k} came twice, with another value")
+
+    def wait(self, block: Block, clock: Callable[[], int]) -> None:
+        """Until the block is over on the machine's clock; takes in what comes meanwhile."""
+        before = self.ends.get(block.path, self.ends.get(block.path.rpartition("/")[0], self.t0_ns))
+        self.ends[block.path] = block.t_hw_ns
+        over = self.now + block.t_hw_ns - before
+        while (left := over - clock()) > 0:
+            with suppress(TimeoutError):
+                self.note(self.stream.recv(timeout=left / 1e9))
+        self.now = max(over, clock())
+
+
+def feed(
+    control: Control,
+    stream: Writer,
+    batch: Batch,
+    *,
+    t0_ns: int = 0,
+    can_pause: bool = True,
+    buffer_blocks: int = 64,
+    check: Callable[[], None] = lambda: None,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> dict[str, int]:
+    """Runs a batch of a prepared machine to its end.  Returns what was sent: ``blocks`` and ``records`` (bits a shot).
+
+    ``can_pause``: the machine waits while nothing is taken.  One that cannot leaves its blocks on the clock,
+    ``buffer_blocks`` of them are kept while nothing is taken, and with one more the batch is aborted (Aborted), never
+    slowed down.  Time stands still while a decision is awaited: rounds that only wait are not made.
+    ``check`` is called before each block and raises when the batch is not wanted any more.
+
+    Raises Aborted, DecisionFault, what the machine raises, what the stream raises; the machine is safe then.
+    """
+    feeding = _Feeding(control, stream, None if can_pause else buffer_blocks)
+    try:
+        control.arm(batch)
+        control.start(t0_ns)
+        feeding.t0_ns, feeding.now = t0_ns, clock()
+        while (item := control.next()) is not None:
+            check()
+            if isinstance(item, Awaits):
+                feeding.answer(item)
+                continue
+            if not can_pause and isinstance(item.header, Block):
+                feeding.wait(item.header, clock)
+            feeding.say(item)
+        feeding.flush(None)
+        stream.drain()
+    except BaseException:
+        control.abort()
+        raise
+    return {"blocks": feeding.blocks, "records": feeding.records}
