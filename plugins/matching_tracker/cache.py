@@ -6,60 +6,126 @@ from __future__ import annotations
 from collections import OrderedDict
 from hashlib import sha256
 from threading import Lock
+from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+from qcos_plugins.matching_tracker.elements import shifted
 from qcos_plugins.matching_tracker.local import local_circuit
+from qcos_plugins.matching_tracker.model import DECODERS
+from qcos_plugins.matching_tracker.structure import Structure
 from qcos_plugins.matching_tracker.template import Template
 from qcos_plugins.matching_tracker.window import RegionWindow
 
-from qcosd.qec.calibration import Calibration
+from qcosd.qec.calibration import RATES, Calibration
+from qcosd.qec.geometry import Coord
 
 MAX_EDGES = 300_000
 
 
-class TemplateCache:
-    """Least recently used templates, bounded by the edges of their graphs (1.7 kB each as measured).
+class _Sized(Protocol):
+    @property
+    def size(self) -> int: ...
 
-    Two levels of keys: the digests of a region window's parts, which cost microseconds; and, when those are new, the text of
-    its local circuit, because windows that differ only in their past have the same one.
+
+Kept = TypeVar("Kept", bound=_Sized)
+
+
+class _Shelf(Generic[Kept]):
+    """The least recently used go when the sizes of all exceed a bound; the last one stays."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._total = 0
+        self._items: OrderedDict[bytes, Kept] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, key: bytes) -> Kept | None:
+        if key in self._items:
+            self._items.move_to_end(key)
+        return self._items.get(key)
+
+    def add(self, key: bytes, item: Kept) -> Kept:
+        self._items[key] = item
+        self._total += item.size
+        while self._total > self._bound and len(self._items) > 1:
+            _, dropped = self._items.popitem(last=False)
+            self._total -= dropped.size
+        return item
+
+
+class TemplateCache:
+    """Least recently used structures and templates, bounded by the edges of their graphs.
+
+    Structures have two levels of keys: the digests of a region window's parts, which cost microseconds; and, when those are
+    new, the text of its local circuit, because windows that differ only in their past have the same one.  Error rates are no
+    part of either: they make a template of a structure.  Where sites have rates of their own, which ones is part of both.
+
+    ``misses``: structures built.  ``reweighted``: templates made of a structure that was there.
     """
 
     def __init__(self, max_edges: int = MAX_EDGES) -> None:
-        self.misses = 0  # templates built
-        self._max_edges = max_edges
-        self._edges = 0
-        self._by_text: OrderedDict[bytes, Template] = OrderedDict()
+        self.misses = 0
+        self.reweighted = 0
+        self._structures: _Shelf[Structure] = _Shelf(max_edges)
+        self._templates: _Shelf[Template] = _Shelf(max_edges)
         self._text_of: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self._lock = Lock()  # leases may run in several threads
 
     def __len__(self) -> int:
-        return len(self._by_text)
+        return len(self._templates)
 
     def template(
-        self, window: RegionWindow, commit: int, end: int, distance: int, rates: Calibration, *, decoder: str
+        self,
+        window: RegionWindow,
+        commit: int,
+        end: int,
+        distance: int,
+        rates: Calibration,
+        *,
+        decoder: str,
+        offset: Coord = (0, 0),
     ) -> Template:
+        """``rates``: none of them 0.  ``offset``: from coordinates of the program to those of the device."""
         with self._lock:
-            geometry = (commit, end, decoder, distance)
-            key = (geometry, rates.id, window.key)
+            join = DECODERS[decoder].joined
+            place = (window.origin[0] + offset[0], window.origin[1] + offset[1])
+            geometry = (commit, end, distance, join)
+            key = (geometry, None if rates.even else (place, _unevenness(rates)), window.key)
             text_key = self._text_of.get(key)
-            if text_key is None:
-                local = local_circuit(window, commit, end, distance, rates)
-                text_key = sha256(repr((geometry, local)).encode()).digest()
+            structure = None if text_key is None else self._structures.get(text_key)
+            built = False
+            if structure is None:
+                local = local_circuit(window, commit, end, distance, rates, offset=offset, tagged=True)
+                content = (geometry, local.text, local.detectors, local.columns, local.classes)
+                text_key = sha256(repr(content).encode()).digest()
                 self._text_of[key] = text_key
-            elif text_key in self._by_text:
-                self._by_text.move_to_end(text_key)
-                return self._by_text[text_key]
-            else:
-                local = local_circuit(window, commit, end, distance, rates)
-            if text_key not in self._by_text:
-                self._add(text_key, Template(local, commit, end, decoder=decoder))
-            return self._by_text[text_key]
+                while len(self._text_of) > 64 * 1024:
+                    self._text_of.popitem(last=False)
+                structure = self._structures.get(text_key)
+                if structure is None:
+                    structure = self._structures.add(text_key, Structure(local, commit, end, join=join))
+                    self.misses += 1
+                    built = True
+            assert text_key is not None
+            values = [rates.rate(c.kind, shifted(c.where, place)) for c in structure.classes]
+            weights = sha256(text_key + decoder.encode() + np.array(values).tobytes()).digest()
+            template = self._templates.get(weights)
+            if template is None:
+                template = self._templates.add(weights, Template(structure, values, decoder=decoder))
+                self.reweighted += not built
+            return template
 
-    def _add(self, key: bytes, template: Template) -> None:
-        self.misses += 1
-        self._by_text[key] = template
-        self._edges += template.edges
-        while self._edges > self._max_edges and len(self._by_text) > 1:
-            _, dropped = self._by_text.popitem(last=False)
-            self._edges -= dropped.edges
-        while len(self._text_of) > 64 * 1024:
-            self._text_of.popitem(last=False)
+
+def _unevenness(rates: Calibration) -> tuple[object, ...]:
+    """What decides which classes of noise a circuit has.
+
+    A CX has the rate of the worse of two sites: their order counts, and not the rates.
+    """
+    ranks = {rate: i for i, rate in enumerate(sorted({own["cx"] for own in rates.sites.values() if "cx" in own}))}
+    sites = tuple(
+        (site, *(kind for kind in RATES if kind in own), ranks.get(own.get("cx")))
+        for site, own in sorted(rates.sites.items())
+    )
+    return sites, tuple(sorted(rates.couplers))

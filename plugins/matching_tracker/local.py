@@ -10,13 +10,21 @@ at the end of the commit, so that everything observed is deterministic without n
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
+from qcos_plugins.matching_tracker.elements import (
+    REFERENCE_RATE,
+    Column,
+    Flip,
+    LocalCircuit,
+    LocalDetector,
+    Name,
+    NoiseClass,
+    shifted,
+)
 from qcos_plugins.matching_tracker.frames import X, Z, sign
 from qcos_plugins.matching_tracker.window import Layer, Life, RegionWindow, Resident
 
-from qcosd.qec.calibration import Calibration, NoiseLine, noise_after, noise_before
+from qcosd.qec.calibration import Calibration, NoiseLine, Where, noise_after, noise_before
 from qcosd.qec.fragment import (
     INIT,
     Hadamard,
@@ -34,43 +42,26 @@ from qcosd.qec.geometry import Coord, Rect
 
 REFERENCE = -2  # the slot number of the noiseless round that a window starts from
 
-Name = tuple[int, int, int, int]  # slot in the window, x, y, k
 Lineage = frozenset[Name | int]  # records, and cuts by number
 
 
-class Column(NamedTuple):
-    """What an observable of a local circuit stands for: the sign ("X" or "Z") of patch ``index`` (in the order of
-    `RegionWindow.lives`) at the end of the commit, or the "parity" that event ``index`` of slot ``layer`` (-1: the slot
-    before) measures."""
-
-    kind: str
-    layer: int
-    index: int
-
-
-class LocalDetector(NamedTuple):
-    """Slot in the window (-1: the slot before), kind, and place relative to the region's origin."""
-
-    slot: int
-    kind: int
-    x: int
-    y: int
-
-
-@dataclass(frozen=True)
-class LocalCircuit:
-    """``text``: stim; detector ``i`` is ``detectors[i]``, those of the slot before come first; observable ``i`` is
-    ``columns[i]``."""
-
-    text: str
-    detectors: tuple[LocalDetector, ...]
-    columns: tuple[Column, ...]
-
-
-def local_circuit(window: RegionWindow, commit: int, end: int, distance: int, rates: Calibration) -> LocalCircuit:
+def local_circuit(
+    window: RegionWindow,
+    commit: int,
+    end: int,
+    distance: int,
+    rates: Calibration,
+    *,
+    offset: Coord = (0, 0),
+    tagged: bool = False,
+) -> LocalCircuit:
     """``commit``, ``end``: slots from the start of the window; a layer at ``end`` is the ghost.  When nothing follows the
-    commit the path ends there, and nobody asks for frames any more."""
-    builder = _Builder(window, distance, rates)
+    commit the path ends there, and nobody asks for frames any more.
+
+    ``offset``: from coordinates of the program to those of the device.  ``tagged``: every line of noise has the number of
+    its class for a tag, and `REFERENCE_RATE` instead of a rate; then ``rates`` only say which classes there are.
+    """
+    builder = _Builder(window, distance, rates, offset, tagged)
     builder.start(window)
     for t, layer in enumerate(window.layers):
         if t == commit:
@@ -80,9 +71,12 @@ def local_circuit(window: RegionWindow, commit: int, end: int, distance: int, ra
 
 
 class _Builder:
-    def __init__(self, window: RegionWindow, distance: int, rates: Calibration) -> None:
+    def __init__(self, window: RegionWindow, distance: int, rates: Calibration, offset: Coord, tagged: bool) -> None:
         self._side = 2 * (distance - 1)
         self._rates = rates
+        self._offset = offset
+        self._tagged = tagged
+        self._classes: dict[NoiseClass, int] = {}
         self._origin = window.origin
         self._numbers = {life: i for i, life in enumerate(window.lives)}
         layers = [window.before, *window.layers] if window.before else window.layers
@@ -95,7 +89,9 @@ class _Builder:
         self._blocks: dict[tuple[int, bool, int], tuple[list[str], list[tuple[int, int, int]]]] = {}
         self._records: dict[Name, int] = {}
         self._detectors: list[LocalDetector] = []
+        self._detected: list[Sequence[Name]] = []  # the records of each detector
         self._cuts: list[tuple[int, str]] = []  # line, Pauli targets
+        self._free: list[tuple[int, ...]] = []  # cuts whose signs are random together
         self._observed: list[tuple[Column, Lineage]] = []
         self._number: dict[int, int] = {}  # of the present life of a patch
         self._rect: dict[int, Rect] = {}
@@ -150,7 +146,35 @@ class _Builder:
                     records.append(self._records[item])
             if records:
                 self._lines.append(f"OBSERVABLE_INCLUDE({observable}) {self._lookback(records)}\n")
-        return LocalCircuit("".join(self._lines), tuple(self._detectors), tuple(c for c, _ in self._observed))
+        return LocalCircuit(
+            "".join(self._lines),
+            tuple(self._detectors),
+            tuple(column for column, _ in self._observed),
+            tuple(self._classes),
+            self._flips(),
+            tuple(self._crossing(cuts) for cuts in self._free),
+        )
+
+    def _flips(self) -> dict[Name, Flip]:
+        detectors: dict[Name, list[int]] = {name: [] for name in self._records}
+        observables: dict[Name, list[int]] = {name: [] for name in self._records}
+        for i, names in enumerate(self._detected):
+            for name in names:
+                detectors[name].append(i)
+        for i, (_, lineage) in enumerate(self._observed):
+            for name in lineage:
+                if not isinstance(name, int):
+                    observables[name].append(i)
+        left, top = self._origin
+        return {
+            (t, x - left, y - top, k): Flip(tuple(detectors[t, x, y, k]), tuple(observables[t, x, y, k]))
+            for t, x, y, k in self._records
+            if t > REFERENCE
+        }
+
+    def _crossing(self, cuts: tuple[int, ...]) -> tuple[int, ...]:
+        """The observables that cross an odd number of some cuts."""
+        return tuple(i for i, (_, lineage) in enumerate(self._observed) if sum(cut in lineage for cut in cuts) % 2)
 
     # ---- operations
 
@@ -165,7 +189,7 @@ class _Builder:
                     self._move(instruction.targets)
                     continue
                 if noisy:
-                    lines += map(self._noise, noise_before(instruction, self._rates))
+                    lines += map(self._noise, noise_before(instruction, self._rates, self._offset))
                 lines += self._gate(instruction, measured)
                 if birth is not None and instruction.name in ("R", "RX", "HANDOVER_Y"):
                     # The cut lies between the reset and its noise.
@@ -174,7 +198,7 @@ class _Builder:
                     self._be_born(birth)
                     birth = None
                 if noisy:
-                    lines += map(self._noise, noise_after(instruction, self._rates))
+                    lines += map(self._noise, noise_after(instruction, self._rates, self._offset))
             if not any(i.name == "PERM" for i in part.instructions) and part.rank != INIT:
                 self._blocks[key] = (lines, measured)
         self._lines += lines
@@ -206,8 +230,14 @@ class _Builder:
         return [f"RX {self._qubits(data)}\n", f"MPP {' '.join(products)}\n"]
 
     def _noise(self, line: NoiseLine) -> str:
-        channel, p, targets, *_ = line
-        return f"{channel}({p!r}) {self._qubits(targets)}\n"
+        if not self._tagged:
+            return f"{line.channel}({line.probability!r}) {self._qubits(line.sites)}\n"
+        tag = self._classes.setdefault(NoiseClass(line.kind, self._relative(line.where)), len(self._classes))
+        return f"{line.channel}[{tag}]({REFERENCE_RATE}) {self._qubits(line.sites)}\n"
+
+    def _relative(self, where: Where) -> Where:
+        x, y = self._origin[0] + self._offset[0], self._origin[1] + self._offset[1]
+        return shifted(where, (-x, -y))
 
     def _move(self, targets: Sequence[Coord]) -> None:
         moved = {to: self._qubit[origin] for origin, to in zip(targets[::2], targets[1::2], strict=True)}
@@ -240,7 +270,12 @@ class _Builder:
         patch, rect = birth.placed.item.patch, birth.placed.item.rect
         self._number[patch] = self._numbers[birth.lives[0]]
         self._rect[patch] = rect
-        self._signs[patch] = [self._cut_sign(patch, X), self._cut_sign(patch, Z)]
+        cuts = [self._cut_sign(patch, X), self._cut_sign(patch, Z)]
+        self._signs[patch] = [*cuts]
+        basis = getattr(birth.placed.item, "basis", None)
+        # A state of one basis has a random sign in the other; |Y> has one in both, which only flip together.
+        random = cuts if basis is None else [cuts[1 - sign(basis)]]
+        self._free.append(tuple(cut for lineage in random for cut in lineage if isinstance(cut, int)))
 
     def _carry(self, t: int, index: int, event: object) -> None:
         match event:
@@ -250,6 +285,7 @@ class _Builder:
             case Split():
                 joint, _ = self._joint.pop((event.first, event.second))
                 cut = self._cut(joint, self._operator(event.second, joint))
+                self._free.append((len(self._cuts) - 1,))
                 self._signs[event.second][joint] = cut
                 self._signs[event.first][joint] = self._held(event.first, joint) ^ cut ^ _names(t, event.records)
             case Hadamard():
@@ -297,6 +333,7 @@ class _Builder:
 
     def _detector(self, t: int, kind: int, x: int, y: int, records: Sequence[Name]) -> None:
         self._detectors.append(LocalDetector(t, kind, x - self._origin[0], y - self._origin[1]))
+        self._detected.append(records)
         self._lines.append(f"DETECTOR {self._lookback([self._records[name] for name in records])}\n")
 
     def _lookback(self, records: Iterable[int]) -> str:

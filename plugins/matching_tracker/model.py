@@ -13,10 +13,14 @@ decodes once, makes the partners of the edges it used more likely, and decodes a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import stim
+
+Floats = npt.NDArray[np.float64]
 
 
 class Decoder(NamedTuple):
@@ -69,11 +73,11 @@ class Errors:
             head, _, targets = line.partition(") ")
             components = []
             for text in targets.split(" ^ "):
-                component = known.get(text)
-                if component is None:
-                    component = known[text] = _component(text)
-                if component[0]:
-                    components.append(component)
+                piece = known.get(text)
+                if piece is None:
+                    piece = known[text] = component(text)
+                if piece[0]:
+                    components.append(piece)
             yield head[6:], components
 
     def components(self) -> Iterable[Component]:
@@ -81,7 +85,8 @@ class Errors:
         return self._known.values()
 
 
-def _component(text: str) -> Component:
+def component(text: str) -> Component:
+    """Reads targets such as "D3 D7 L1"."""
     detectors, observables = [], []
     for word in text.split():
         (detectors if word[0] == "D" else observables).append(int(word[1:]))
@@ -92,12 +97,12 @@ def join(found: Errors) -> Iterator[Error]:
     """Each error with one component per sector, where that is an edge."""
     for _ in found:
         pass
-    sector = _sectors(component.detectors for component in found.components())
+    sector = sectors(component.detectors for component in found.components())
     for p, components in found:
-        yield p, _joined(components, sector) if len(components) > 1 else components
+        yield p, joined(components, sector) if len(components) > 1 else components
 
 
-def _sectors(edges: Iterable[tuple[int, ...]]) -> dict[int, int]:
+def sectors(edges: Iterable[tuple[int, ...]]) -> dict[int, int]:
     """Each detector's sector, named by one of its detectors."""
     parent: dict[int, int] = {}
 
@@ -114,7 +119,8 @@ def _sectors(edges: Iterable[tuple[int, ...]]) -> dict[int, int]:
     return {detector: root(detector) for detector in parent}
 
 
-def _joined(components: list[Component], sector: dict[int, int]) -> list[Component]:
+def joined(components: list[Component], sector: dict[int, int]) -> list[Component]:
+    """One component per sector, where that is an edge."""
     groups: dict[int, list[Component]] = {}
     for component in components:
         groups.setdefault(sector[component.detectors[0]], []).append(component)
@@ -136,34 +142,78 @@ def temper(found: Iterable[Line], share: float) -> Iterator[Line]:
     """The same probabilities of all edges, but given one edge, no other is more likely than ``share``: an error beyond that
     counts as independent errors of its edges."""
     lines = list(found)
-    alone: dict[str, float] = {}
-    together: dict[tuple[str, str], float] = {}
-    for probability, edges in lines:
-        p = float(probability)
-        for edge in edges:
-            alone[edge] = alone.get(edge, 0.0) + p
-            for partner in edges:
-                if partner is not edge:
-                    together[edge, partner] = together.get((edge, partner), 0.0) + p
-    for probability, edges in lines:
-        highest = max((together[a, b] / alone[a] for a in edges for b in edges if a is not b), default=0.0)
-        if highest <= share:
+    number: dict[str, int] = {}
+    errors = [[number.setdefault(edge, len(number)) for edge in edges] for _, edges in lines]
+    p = np.array([float(probability) for probability, _ in lines])
+    kept = p * Company(errors, len(number)).bound(p, share)
+    for (probability, edges), whole, together in zip(lines, p, kept, strict=True):
+        if together == whole:
             yield probability, edges
             continue
-        p = float(probability)
-        kept = p * share / highest
-        yield repr(kept), edges
+        yield repr(float(together)), edges
         for edge in edges:
-            yield repr(p - kept), [edge]
+            yield repr(float(whole - together)), [edge]
 
 
-def written(lines: Iterable[Line], decoder: Decoder) -> list[str]:
-    """The errors of the model that matching is to be given."""
-    if decoder.share < 1:
-        lines = temper(lines, decoder.share)
+class Company:
+    """Which edges occur together in errors.
+
+    ``errors``: the edges of each, by number.  Entry ``i`` says that edge ``edge[i]`` occurs in error ``error[i]``; ``sizes``:
+    how many edges an error has.
+    """
+
+    def __init__(self, errors: Sequence[Sequence[int]], edges: int) -> None:
+        self.edges = edges
+        self.sizes = np.array([len(error) for error in errors], np.intp)
+        self.edge = np.array([edge for error in errors for edge in error], np.intp)
+        self.error = np.repeat(np.arange(len(errors)), self.sizes)
+        pairs = [(i, a, b) for i, error in enumerate(errors) if len(error) > 1 for a in error for b in error if a != b]
+        self._error, self._given, partner = np.array(pairs, np.intp).reshape(-1, 3).T
+        _, self._pair = np.unique(self._given * edges + partner, return_inverse=True)
+
+    def bound(self, p: Floats, share: float) -> Floats:
+        """By how much each error's probability must shrink so that ``share`` is kept; 1 where it need not."""
+        alone = np.bincount(self.edge, p[self.error], self.edges)
+        together = np.bincount(self._pair, p[self._error]) if len(self._pair) else np.zeros(0)
+        highest = np.zeros(len(p))
+        likely = alone[self._given] > 0
+        np.maximum.at(highest, self._error[likely], together[self._pair[likely]] / alone[self._given[likely]])
+        return share / np.maximum(highest, share)
+
+
+def edge_probabilities(company: Company, p: Floats) -> Floats:
+    """Of each edge, given those of the errors, as if the edges of an error were independent."""
+    return _flipped(np.bincount(company.edge, np.log1p(-2 * p[company.error]), company.edges))
+
+
+def _flipped(logarithms: Floats) -> Floats:
+    """The probability of an odd number of independent events, from the sum of log(1 - 2p) over them."""
+    return np.asarray(-np.expm1(logarithms) / 2)
+
+
+def written(
+    errors: Sequence[Sequence[int]], company: Company, texts: Sequence[str], p: Floats, decoder: Decoder
+) -> list[str]:
+    """The errors of the model that a decoder is to be given.
+
+    ``errors``: the edges of each; ``texts``: each edge; ``p``: the probability of each error, in [0, 0.5).
+    """
     if decoder.correlated:
-        return [f"error({p}) {' ^ '.join(edges)}" for p, edges in lines]
-    return [f"error({p}) {edge}" for p, edges in lines for edge in edges]
+        # What is left of an error that must not join its edges, and errors of one edge, count edge by edge.
+        together = p * company.bound(p, decoder.share)
+        together[company.sizes == 1] = 0
+        apart = (p - together)[company.error]
+        single = _flipped(np.bincount(company.edge, np.log1p(-2 * apart), company.edges))
+    else:
+        together = np.zeros_like(p)
+        single = edge_probabilities(company, p)
+    lines = [f"error({q!r}) {text}" for q, text in zip(single.tolist(), texts, strict=True) if q > 0]
+    lines += [
+        f"error({q!r}) {' ^ '.join([texts[edge] for edge in edges])}"
+        for q, edges in zip(together.tolist(), errors, strict=True)
+        if q > 0
+    ]
+    return lines
 
 
 def declared(errors: list[str], detectors: int, observables: int) -> stim.DetectorErrorModel:
@@ -178,5 +228,11 @@ def matching_model(model: stim.DetectorErrorModel, decoder: str) -> stim.Detecto
     """A whole, decomposed error model as this decoder sees it: for global decoding."""
     settings = DECODERS[decoder]
     found = Errors(model.flattened())
-    lines = ((p, [c.text for c in cs]) for p, cs in (join(found) if settings.joined else found) if cs)
-    return declared(written(lines, settings), model.num_detectors, model.num_observables)
+    number: dict[str, int] = {}
+    errors, p = [], []
+    for probability, components in join(found) if settings.joined else found:
+        if components:
+            errors.append([number.setdefault(c.text, len(number)) for c in components])
+            p.append(float(probability))
+    lines = written(errors, Company(errors, len(number)), list(number), np.array(p), settings)
+    return declared(lines, model.num_detectors, model.num_observables)

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
 from qcos_plugins.matching_tracker.content import SlotContent
 from qcos_plugins.matching_tracker.frames import DECODED, Ledger
-from qcos_plugins.matching_tracker.packed import Bits, ones, select
+from qcos_plugins.matching_tracker.missing import lacking, touched
+from qcos_plugins.matching_tracker.packed import Bits, mask, pack, select, totals, unpack
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.window import Window, next_window
 
-from qcosd.qec.fragment import Decision, Measure
+from qcosd.qec.fragment import Decision, Measure, RecordName
 
 
 class Path:
@@ -20,6 +22,10 @@ class Path:
 
     Buffered are the detectors and event parities of slots from ``committed`` to ``received``, packed along the shots,
     and the records of the last slot received.
+
+    ``live``: packed, shots that are not discarded.  The others keep their columns, which mean nothing and are kept at zero
+    where that saves work.  ``unread``: packed, shots in which an event had to do without a record: only the decoder knows
+    their outcome.  ``events``: detection events of each shot.  ``time``: hardware's clock at the last block, in ns.
     """
 
     def __init__(self, plans: Plans, shots: int) -> None:
@@ -32,12 +38,17 @@ class Path:
         self.rounds = 0
         self.records = 0
         self.detectors = 0
+        self.time = 0
+        self.live = mask(shots)
+        self.unread = np.zeros_like(self.live)
+        self.events = np.zeros(shots, np.int64)
         self._ahead = plans.contents(0)  # slots of the fragment
         self._start = 0  # of the fragment
         self._contents: list[SlotContent] = []  # slots committed - 1 (if any) to received
         self._syndrome: list[Bits] = []
         self._parities: list[Bits] = []  # one array a slot, from committed on
         self._last: Bits | None = None  # records of slot received - 1
+        self._missing: list[Bits | None] = []  # of the slots of _contents
         self.ledger = Ledger(plans.frame_rows, plans.tags, plans.program.bits, shots)
 
     # ---- where it stands
@@ -63,8 +74,8 @@ class Path:
 
     # ---- what happens to it
 
-    def take(self, records: Bits) -> int:
-        """The records of the next slot, uint8 (m, bytes).  Returns the number of detection events in it."""
+    def take(self, records: Bits, missing: Bits | None = None) -> None:
+        """The next slot, both uint8 (m, bytes).  Records that are ``missing`` are zero in ``records``."""
         content = self._ahead[self.slot]
         before = self._contents[-1] if self._contents else None
         both = records if self._last is None else np.concatenate((self._last, records))
@@ -72,27 +83,55 @@ class Path:
         self._contents.append(content)
         self._syndrome.append(detectors)
         self._parities.append(parities)
+        self._missing.append(missing)
         self._last = records
         self.received += 1
         self.records += content.records
         self.rounds += content.has_round
         self.detectors += len(detectors)
-        return ones(detectors)
+        self.events += totals(detectors, len(self.shots))
+
+    def discard(self, chosen: Bits) -> np.ndarray:
+        """Shots, packed, that shall count no longer.  Returns their numbers in the batch, of those that did so far."""
+        shots = len(self.shots)
+        fresh = self.shots[unpack(chosen & self.live, shots).astype(bool)]
+        if len(fresh):
+            self.live = live = self.live & ~chosen
+            self._last = None if self._last is None else self._last & live
+            self._syndrome = [rows & live for rows in self._syndrome]
+            self._missing = [self._lasting(missing) for missing in self._missing]
+        return fresh
+
+    def _lasting(self, missing: Bits | None) -> Bits | None:
+        """The missing records that still matter."""
+        if missing is not None:
+            missing = missing & self.live
+        return missing if missing is not None and missing.any() else None
 
     def ready(self) -> Window | None:
         """The next window, if all its slots are here."""
         window = next_window(self.committed, self._plans.commit, self._plans.buffer, self.total)
         return window if window is not None and window.needs <= self.received else None
 
-    def commit(self, window: Window, *, drop_artifacts: bool = False) -> None:
-        """Decodes a window and settles its committed slots, once and for ever."""
+    def commit(self, window: Window, *, drop_artifacts: bool = False) -> Bits | None:
+        """Decodes a window and settles its committed slots, once and for ever.
+
+        Returns the shots, packed, whose missing records leave nothing to decide by, None if there are none.
+        """
         older = int(self.committed > 0)  # a slot before the window is kept
         before = self._contents[0] if older else None
         contents = self._contents[older : older + window.needs - window.start]
         plan = self._plans.window(before, contents, window)
-        syndrome = np.concatenate(self._syndrome) if len(self._syndrome) > 1 else self._syndrome[0]
-        found = [instance.decode(syndrome, len(self.shots)) for instance in plan.instances]
-        ledger = self.ledger
+        syndrome = np.concatenate(self._syndrome) if len(self._syndrome) > 1 else self._syndrome[0].copy()
+        shots, ledger = len(self.shots), self.ledger
+        missing = self._lacking(older, window)
+        lost: Bits | None = None
+        found = []
+        for instance in plan.instances:
+            prediction, undecidable = instance.decode(syndrome, shots, missing)
+            found.append(prediction)
+            if undecidable is not None and undecidable.any():
+                lost = pack(undecidable) | (0 if lost is None else lost)
         for instance, prediction in zip(plan.instances, found, strict=True):
             if len(instance.artifacts) and not drop_artifacts:
                 syndrome[instance.artifacts] ^= prediction[len(instance.template.columns) :]
@@ -102,12 +141,29 @@ class Path:
             rows = iter(self._parities[i])
             for event, names in zip(contents[i].slot.events, contents[i].event_records, strict=True):
                 ledger.apply(event, window.start + i, window.commit, None if names is None else next(rows))
+                if missing is not None and names is not None:
+                    self._note_unread(names, older + i)
         for instance, prediction in zip(plan.instances, found, strict=True):
             ledger.frames[instance.frames, DECODED] ^= prediction[instance.frame_columns]
         self.committed = window.commit
         self._contents = self._contents[older + committed - 1 :]
+        self._missing = self._missing[older + committed - 1 :]
         self._syndrome = [syndrome[plan.committed_rows :]]
         self._parities = self._parities[committed:]
+        return lost
+
+    def _lacking(self, older: int, window: Window) -> list[tuple[RecordName, ...]] | None:
+        """What the shots lack in a window and the slot before it; a ghost's own records are the next window's affair."""
+        count = older + window.end - window.start
+        if not any(missing is not None for missing in self._missing[:count]):
+            return None
+        numbered = zip(range(-older, count - older), self._contents, self._missing, strict=False)
+        return lacking(numbered, len(self.shots))
+
+    def _note_unread(self, names: Sequence[RecordName], slot: int) -> None:
+        without = touched(names, slot, self._contents, self._missing)
+        if without is not None:
+            self.unread = self.unread | without
 
     def pending_bits(self) -> set[int]:
         """Classical bits that slots not yet committed will write."""
@@ -127,6 +183,10 @@ class Path:
         shots = len(self.shots)
         other._syndrome = [select(rows, shots, chosen) for rows in self._syndrome]
         other._parities = [select(rows, shots, chosen) for rows in self._parities]
+        other._missing = [m if m is None else select(m, shots, chosen) for m in self._missing]
+        other.live = select(self.live, shots, chosen)
+        other.unread = select(self.unread, shots, chosen)
+        other.events = self.events[chosen]
         other._last = None if self._last is None else select(self._last, shots, chosen)
         other.ledger = self.ledger.select(chosen)
         return other

@@ -4,34 +4,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.content import Interner, SlotContent
+from qcos_plugins.matching_tracker.elements import Name
+from qcos_plugins.matching_tracker.erasures import Lost
 from qcos_plugins.matching_tracker.model import DECODERS, DEFAULT_DECODER
-from qcos_plugins.matching_tracker.packed import Bits
+from qcos_plugins.matching_tracker.packed import Bits, pack, select, unpack
+from qcos_plugins.matching_tracker.structure import WrongFragments
 from qcos_plugins.matching_tracker.syndrome import SlotSyndrome
 from qcos_plugins.matching_tracker.template import Template
 from qcos_plugins.matching_tracker.window import RegionWindow, Window, region_windows
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import Event, FragmentProgram, Frame, Measure, Merge
+from qcosd.qec.geometry import Coord
 
 MAX_PLANS = 8192
 
 Rows = np.ndarray  # intp
+Missing = Sequence[Sequence[Name]]
 
 
 @dataclass(frozen=True)
 class Instance:
     """A template at its place in a window.
 
-    ``rows``: its detectors among those of the window's slots; ``artifacts``: the rows that it may flip.  Columns
+    ``origin``: what names of records are relative to in the template.  ``rows``: its detectors among those of the window's slots; ``artifacts``: the rows that it may flip.  Columns
     ``parity_columns`` of a prediction go to the tags ``tags``, columns ``frame_columns`` to the rows ``frames`` of the ledger.
     """
 
     template: Template
+    origin: Coord
     rows: Rows
     artifacts: Rows
     parity_columns: Rows
@@ -39,9 +47,39 @@ class Instance:
     frame_columns: Rows
     frames: Rows
 
-    def decode(self, syndrome: Bits, shots: int) -> Bits:
-        """``syndrome``: uint8 (detectors of the window's slots, bytes).  Returns as `Template.decode`."""
-        return self.template.decode(syndrome.take(self.rows, axis=0), shots)
+    def decode(
+        self, syndrome: Bits, shots: int, missing: Missing | None = None
+    ) -> tuple[Bits, npt.NDArray[np.bool_] | None]:
+        """``syndrome``: uint8 (detectors of the window's slots, bytes).  ``missing``: the missing records of each shot, named
+        (slot in the window, x, y, k), slot -1 being the one before; those of other regions may be among them.
+
+        Returns predictions as `Template.decode`, and which shots are undecidable: bool (shots,), or None if none is.  Their
+        predictions mean nothing.  Shots with missing records are decoded with plain matching, each set of them once.
+        """
+        own = syndrome.take(self.rows, axis=0)
+        if missing is None or not any(missing):
+            return self.template.decode(own, shots), None
+        groups: dict[Lost, list[int]] = {}
+        known: dict[tuple[Name, ...], Lost] = {}
+        left, top = self.origin
+        for shot, names in enumerate(missing):
+            key = tuple(names)
+            if key not in known:
+                known[key] = self.template.lost([(t, x - left, y - top, k) for t, x, y, k in key])
+            groups.setdefault(known[key], []).append(shot)
+        undecidable = np.zeros(shots, np.bool_)
+        found = np.zeros((self.template.predictions, shots), np.uint8)
+        for lost, chosen in groups.items():
+            if lost.undecidable:
+                undecidable[chosen] = True
+                continue
+            few = own if len(chosen) == shots else select(own, shots, np.array(chosen))
+            if lost.edges:
+                decoded = self.template.decode_lost(few, len(chosen), lost)
+            else:
+                decoded = self.template.decode(few, len(chosen))
+            found[:, chosen] = unpack(decoded, len(chosen))
+        return pack(found), undecidable if undecidable.any() else None
 
 
 @dataclass(frozen=True)
@@ -56,7 +94,8 @@ class Plans:
     """The plans of one program for one calibration, decoder and buffer.
 
     Nothing here depends on shots or on time.  ``buffer``: slots beyond the commit that a window sees, default the distance.
-    Raises ValueError for a decoder or buffer that is not offered.
+    ``offset``: of the placement, from coordinates of the program to those of the device, which sites and couplers of the
+    calibration are named in.  Raises ValueError for a decoder or buffer that is not offered.
     """
 
     def __init__(
@@ -67,6 +106,7 @@ class Plans:
         decoder: str = DEFAULT_DECODER,
         buffer: int | None = None,
         templates: TemplateCache | None = None,
+        offset: Coord = (0, 0),
     ) -> None:
         if decoder not in DECODERS:
             raise ValueError(f"unknown decoder {decoder!r}; known: {', '.join(sorted(DECODERS))}")
@@ -80,6 +120,7 @@ class Plans:
             raise ValueError(f"buffer {self.buffer} is negative")
         if self.buffer < program.distance and any(f.decision for f in program.fragments):
             raise ValueError(f"buffer {self.buffer} is below the distance {program.distance}: too little to decide on")
+        self._offset = offset
         self._rates = calibration.floored()
         interner = Interner(program.distance)
         self._contents = [[interner.content(slot) for slot in f.slots] for f in program.fragments]
@@ -89,7 +130,16 @@ class Plans:
         self.frame_rows = {patch: row for row, patch in enumerate(patches)}
         self.tags = 1 + max((e.tag for e in events if isinstance(e, Merge | Measure)), default=-1)
         self._syndromes: dict[tuple[int, int], SlotSyndrome] = {}
+        self._instances: dict[tuple[object, ...], list[Instance]] = {}  # of windows, at whatever rates
         self._windows: dict[tuple[object, ...], WindowPlan] = {}
+
+    def reweighted(self, calibration: Calibration) -> Plans:
+        """The same plans at other error rates.  They share everything that does not depend on rates."""
+        other = copy(self)
+        other.calibration = calibration
+        other._rates = calibration.floored()
+        other._windows = {}
+        return other
 
     def contents(self, fragment: int) -> list[SlotContent]:
         """The slots of a fragment, in order of time."""
@@ -110,16 +160,29 @@ class Plans:
         if plan is None:
             if len(self._windows) >= MAX_PLANS:
                 self._windows.clear()
-            plan = self._windows[key] = self._plan(before, contents, commit, end)
+                self._instances.clear()
+            instances = self._plan(before, contents, commit, end, self._instances.get(key, []))
+            self._instances[key] = instances
+            useful = tuple(i for i in instances if i.template.detectors and i.template.predictions)
+            plan = WindowPlan(useful, sum(len(c.detectors) for c in contents[:commit]))
+            self._windows[key] = plan
         return plan
 
-    def _plan(self, before: SlotContent | None, contents: Sequence[SlotContent], commit: int, end: int) -> WindowPlan:
+    def _plan(
+        self,
+        before: SlotContent | None,
+        contents: Sequence[SlotContent],
+        commit: int,
+        end: int,
+        known: Sequence[Instance],
+    ) -> list[Instance]:
+        """``known``: the same at other rates."""
         keys = [(t, kind, x, y) for t, content in enumerate(contents) for x, y, kind in content.detectors]
         row_of = {key: row for row, key in enumerate(keys)}
         if len(row_of) != len(keys):
-            raise ValueError("two detectors of one slot share plaquette and kind")
+            raise WrongFragments("two detectors of one slot share plaquette and kind")
         instances = []
-        for region in region_windows(before, contents):
+        for i, region in enumerate(region_windows(before, contents)):
             template = self.templates.template(
                 region,
                 commit,
@@ -127,10 +190,13 @@ class Plans:
                 self.program.distance,
                 self._rates,
                 decoder=self.decoder,
+                offset=self._offset,
             )
-            if template.detectors and template.predictions:
+            if i < len(known) and known[i].template.structure is template.structure:
+                instances.append(replace(known[i], template=template))
+            else:
                 instances.append(self._place(template, region, row_of))
-        return WindowPlan(tuple(instances), sum(len(c.detectors) for c in contents[:commit]))
+        return instances
 
     def _place(
         self, template: Template, region: RegionWindow, row_of: dict[tuple[int, int, int, int], int]
@@ -147,6 +213,7 @@ class Plans:
                 frames.append(2 * self.frame_rows[region.lives[column.index].patch] + "XZ".index(column.kind))
         return Instance(
             template,
+            region.origin,
             _rows(row_of[d.slot, d.kind, d.x + left, d.y + top] for d in template.detectors),
             _rows(row_of[d.slot, d.kind, d.x + left, d.y + top] for d in template.artifacts),
             _rows(parities),

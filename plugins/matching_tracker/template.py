@@ -1,105 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A window template: the matching graph of a local circuit, and which of its edges a window decides.
-
-An edge is *committed* when its earliest detector lies before the end of the commit.  Committed edges carry what they do to
-the observables, and *artifacts*: the detectors beyond the commit that they have already explained, which the next window
-must not explain again.  Edges that touch the slot before were decided by the window before, and are dropped.
-"""
+"""A window template: a structure at given error rates, and a decoder made for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 
 import numpy as np
-import pymatching
-import stim
-from qcos_plugins.matching_tracker.local import Column, LocalCircuit, LocalDetector
-from qcos_plugins.matching_tracker.model import DECODERS, Component, Error, Errors, Line, declared, join, written
+from qcos_plugins.matching_tracker.decoders import Compiled, compiled
+from qcos_plugins.matching_tracker.elements import Column, LocalDetector, Name
+from qcos_plugins.matching_tracker.erasures import Erasures, Lost
+from qcos_plugins.matching_tracker.model import DECODERS, declared, edge_probabilities, written
 from qcos_plugins.matching_tracker.packed import Bits, transpose
+from qcos_plugins.matching_tracker.structure import Structure
 
 
 class Template:
-    """Immutable, shared by every window with the same content.
+    """Immutable, shared by every window with the same content and the same rates.
 
-    ``detectors``: what it matches, in order; ``artifacts``: detectors that it may flip; ``columns``: its observables.
-    ``edges``: size of its graph.
+    ``rates``: of each of the structure's classes.  ``detectors``: what it matches, in order; ``artifacts``: detectors that it
+    may flip; ``columns``: its observables.  ``size``: edges of its graph.
     """
 
-    def __init__(self, local: LocalCircuit, commit: int, end: int, *, decoder: str) -> None:
-        settings = DECODERS[decoder]
-        self.columns: tuple[Column, ...] = local.columns
-        self._correlated = settings.correlated
-        # A template that cannot be built is a fault of the program: stim names the observable or detector at fault.
-        found = Errors(stim.Circuit(local.text).detector_error_model(decompose_errors=True))
-        before = sum(d.slot < 0 for d in local.detectors)
-        matched = sum(d.slot < end for d in local.detectors)
-        edges = _Edges(local.detectors, commit, before, matched, len(local.columns))
-        lines = written(edges.lines(join(found) if settings.joined else found), settings)
-        self.detectors: tuple[LocalDetector, ...] = local.detectors[before:matched]
-        self.artifacts: tuple[LocalDetector, ...] = tuple(local.detectors[i] for i in edges.artifacts)
-        self.edges = len(edges.decided)
-        self._matching: pymatching.Matching | None = None
+    def __init__(self, structure: Structure, rates: Sequence[float], *, decoder: str) -> None:
+        self.structure = structure
+        self.columns: tuple[Column, ...] = structure.columns
+        self.detectors: tuple[LocalDetector, ...] = structure.detectors
+        self.artifacts: tuple[LocalDetector, ...] = structure.artifacts
+        self.size = len(structure.edges)
+        self.predictions = structure.predictions
+        self._probabilities = structure.probabilities(rates)
+        self._compiled: Compiled | None = None
+        self._erasures: Erasures | None = None  # made when a record is missing for the first time
         if self.detectors and self.predictions:
-            graph = declared(lines, len(self.detectors), self.predictions)
-            self._matching = pymatching.Matching.from_detector_error_model(graph, enable_correlations=self._correlated)
-
-    @property
-    def predictions(self) -> int:
-        """Rows that `decode` returns: the columns, then the artifacts."""
-        return len(self.columns) + len(self.artifacts)
+            texts = [edge.text for edge in structure.edges]
+            lines = written(structure.errors, structure.company, texts, self._probabilities, DECODERS[decoder])
+            self._compiled = compiled(decoder, declared(lines, len(self.detectors), self.predictions))
 
     def decode(self, syndrome: Bits, shots: int) -> Bits:
-        """uint8 (detectors, bytes) packed along the shots -> uint8 (predictions, bytes), padding zero."""
-        if self._matching is None:
+        """uint8 (detectors, bytes) packed along the shots -> uint8 (predictions, bytes), padding zero.
+
+        Predictions: a row for each column, then for each artifact.
+        """
+        if self._compiled is None:
             return np.zeros((self.predictions, syndrome.shape[1]), np.uint8)
-        found = self._matching.decode_batch(
-            transpose(syndrome, shots),
-            bit_packed_shots=True,
-            bit_packed_predictions=True,
-            enable_correlations=self._correlated,
-        )
+        found = self._compiled.decode_shots_bit_packed(bit_packed_detection_event_data=transpose(syndrome, shots))
         return transpose(found, self.predictions)
 
+    def lost(self, names: Sequence[Name]) -> Lost:
+        """What it means that these records are missing; names relative to the region's origin."""
+        return Lost.of(self.structure, names)
 
-class _Edges:
-    """Sorts the edges of an error model into dropped, committed and later ones."""
-
-    def __init__(
-        self, detectors: tuple[LocalDetector, ...], commit: int, before: int, matched: int, columns: int
-    ) -> None:
-        self._slots = [d.slot for d in detectors]
-        self._commit = commit
-        self._before = before
-        self._matched = matched
-        self._columns = columns
-        self.artifacts: dict[int, int] = {}  # detector -> its place among the artifacts
-        # Parallel edges with other effects are equal up to the gauge of a patch: one effect stands for all of them.
-        self.decided: dict[tuple[int, ...], str] = {}
-
-    def lines(self, found: Iterable[Error]) -> Iterator[Line]:
-        """The errors by the window's own edges."""
-        decided = self.decided
-        for p, components in found:
-            kept = []
-            for component in components:
-                edge = decided.get(component.detectors)
-                if edge is None:
-                    edge = decided[component.detectors] = self._decide(component)
-                if edge:
-                    kept.append(edge)
-            if kept:
-                yield p, kept
-
-    def _decide(self, component: Component) -> str:
-        detectors, observables = component
-        if not self._before <= detectors[0] < self._matched:
-            return ""
-        effects: list[int] = []
-        if min(self._slots[d] for d in detectors) < self._commit:
-            beyond = [d for d in detectors if self._slots[d] >= self._commit]
-            effects = [
-                *observables,
-                *(self._columns + self.artifacts.setdefault(d, len(self.artifacts)) for d in beyond),
-            ]
-        inside = tuple(d - self._before for d in detectors if d < self._matched)
-        return Component(inside, tuple(effects)).text
+    def decode_lost(self, syndrome: Bits, shots: int, lost: Lost) -> Bits:
+        """As `decode`, for shots that all miss the same records."""
+        if self._erasures is None:
+            edges = edge_probabilities(self.structure.company, self._probabilities)
+            self._erasures = Erasures(self.structure, edges)
+        return self._erasures.decode(syndrome, shots, lost)
