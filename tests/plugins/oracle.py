@@ -61,7 +61,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Gate:
-    """A gate of `ONE` or `TWO`, "measure" (into ``bit``), "reset", "barrier", or "if" with a condition and a body."""
+    """A gate of `ONE` or `TWO`, "measure" (into ``bit``), "reset", "barrier", or "if" with a condition and a body.
+
+    The condition is read once, before the body; a body may hold further "if".
+    """
 
     name: str
     qubits: tuple[int, ...] = ()
@@ -93,9 +96,10 @@ class Circuit:
             return [f"measure {qubits} -> {self._bit_name(gate.bit)};"]
         if gate.condition is not None:
             condition = gate.condition
-            assert not {g.bit for g in gate.body} & set(condition.bits), "OpenQASM reads the condition once a line"
             subject = self._register_name(condition.bits)
             lines = [line for inner in gate.body for line in self._lines(inner)]
+            once = len(lines) == 1 or not _written(gate.body) & set(condition.bits)
+            assert once, "OpenQASM reads the condition once a line"
             return [f"if({subject}{condition.comparison}{condition.value}) {line}" for line in lines]
         return [f"{gate.name} {qubits};"]
 
@@ -122,6 +126,10 @@ class Circuit:
             words.append("".join(str(b) for b in bits[start : start + size]))
             start += size
         return " ".join(words)
+
+
+def _written(gates: Sequence[Gate]) -> set[int]:
+    return {bit for gate in gates for bit in ({gate.bit} - {-1} | _written(gate.body))}
 
 
 def from_logical(program: Any) -> Circuit:
@@ -200,7 +208,8 @@ CLIFFORDS = ("h", "s", "sdg", "sx", "x", "y", "z")
 def random_circuit(seed: int, qubits: int | None = None, length: int | None = None, ifs: str = "both") -> Circuit:
     """A circuit with registers c (2 bits, read by conditions) and m (the final read-out of every qubit).
 
-    ``ifs``: "none", "pauli" or "both" (conditional Cliffords, measurements and resets as well, at most two).
+    ``ifs``: "none", "pauli", "both" (conditional Cliffords and resets as well, at most two), or "nested" (conditional
+    measurements as well, and up to three conditions inside one another).
     """
     rng = random.Random(f"oracle/{seed}")
     n = qubits or rng.randint(1, 4)
@@ -224,6 +233,10 @@ def random_circuit(seed: int, qubits: int | None = None, length: int | None = No
             if not any(gate.name == "measure" for gate in gates):
                 gates.append(Gate("measure", (rng.randrange(n),), bit=rng.randrange(2)))
             body = Gate(rng.choice(PAULIS), one)
+            if ifs == "nested" and branches < 3:
+                branches += 1
+                gates.append(_nested(rng, n))
+                continue
             if ifs == "both" and branches < 2 and rng.random() < 0.7:
                 branches += 1
                 other = Gate(rng.choice(("cx", "cz")), pair) if pair else Gate("reset", one)
@@ -231,6 +244,19 @@ def random_circuit(seed: int, qubits: int | None = None, length: int | None = No
             gates.append(Gate("if", body.qubits, condition=_random_condition(rng), body=(body,)))
     gates += [Gate("measure", (q,), bit=2 + q) for q in range(n)]
     return Circuit(n, (("c", 2), ("m", n)), tuple(gates))
+
+
+def _nested(rng: random.Random, n: int, depth: int = 1) -> Gate:
+    one = (rng.randrange(n),)
+    if depth < 3 and rng.random() < 0.5:
+        body = [_nested(rng, n, depth + 1)]
+    elif rng.random() < 0.4:
+        body = [rng.choice((Gate("measure", one, bit=rng.randrange(2)), Gate("reset", one)))]
+    else:
+        body = [Gate(rng.choice(CLIFFORDS), one)]
+        if n > 1 and rng.random() < 0.5:
+            body.append(Gate(rng.choice(("cx", "cz", "cy")), tuple(rng.sample(range(n), 2))))
+    return Gate("if", condition=_random_condition(rng), body=tuple(body))
 
 
 def _random_condition(rng: random.Random) -> Condition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgpack
 import pytest
-from logical_programs import measure, op, program
+from logical_programs import conditional, measure, op, program
 from qcos_plugins.surface_code.main import plugin
 from qcos_plugins.surface_code.prepare import facts, prepare
 
@@ -58,6 +58,10 @@ def test_the_distance_is_3_by_default():
         ({"distance": 1}, "bad_input", "distance 1"),
         ({"distance": 103}, "bad_input", "distance 103"),
         ({"distance": "5"}, "bad_input", "distance '5'"),
+        *[
+            ({"set": {"max_branches": n}}, "bad_input", f"max_branches {n!r}")
+            for n in (0, -1, "0", "", "x", "1.5", "²", True)
+        ],
         ({"logical": b"\x00"}, "bad_input", "logical program"),
         ({"device": msgpack.packb({})}, "bad_input", "moves qubits"),
         ({"device": b"\xc1"}, "bad_input", "moves qubits"),
@@ -71,9 +75,16 @@ def test_what_it_refuses(change, code, message):
     assert message in str(refused.value)
 
 
-def test_wide_registers_and_constants_pass():
-    from logical_programs import conditional
+def test_batches_of_a_program_with_many_paths_are_bounded():
+    ops = [op("h", 0), measure(0, 0), *[conditional((0,), "==", 1, op("h", 0)) for _ in range(3)], measure(0, 0)]
+    logical = program(1, 1, *ops).to_bytes()
+    assert answer(logical=logical).facts["paths"] == 8
+    assert "batch_limit" not in answer(logical=logical).facts
+    for most in (7, "7", 1):
+        assert answer(logical=logical, set={"max_branches": most}).facts["batch_limit"] == int(most)
 
+
+def test_wide_registers_and_constants_pass():
     logical = program(1, 100, measure(0, 0), conditional(tuple(range(100)), ">=", 2**99, op("x", 0)), measure(0, 1))
     result = answer(logical=logical.to_bytes())
     assert FragmentProgram.from_bytes(result.outputs["fragments"]) == prepare(logical, 3)
