@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoding with missing records: an edge whose record is missing is as likely as not.
 
-Such edges weigh nothing, and differ from shot to shot; a matching graph has one set of weights.  So shots that miss the same
-records are decoded together, on a graph of independent edges whose weights are changed for them.
+Such edges weigh nothing, and differ from shot to shot; a matching graph has one set of weights, and changing a single one
+costs as much as building it.  So a few missing edges are tried out: with each subset of them taken as flipped, for nothing,
+what remains is decoded as always, and the lightest answer is the one that a graph with the new weights would give.  When
+many are missing, or the same ones in many shots, the graph is changed for these shots.  Edges count as independent here.
 
 A shot is *undecidable* when what is missing contains a logical operator: a cycle of missing edges (the border is one point)
 that changes a prediction.  Then both answers explain the records equally well, and no decoder can tell.  The verdict is exact
@@ -17,11 +19,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pymatching
 from qcos_plugins.matching_tracker.elements import Name
 from qcos_plugins.matching_tracker.model import Floats, declared
-from qcos_plugins.matching_tracker.packed import Bits, transpose
+from qcos_plugins.matching_tracker.packed import Bits, transpose, width
 from qcos_plugins.matching_tracker.structure import HOPELESS, Edge, Structure
+
+EDGES_PER_TRIAL = 5  # building so many edges of a graph takes about as long as decoding once
+TRIALS_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,6 @@ class Erasures:
 
     def __init__(self, structure: Structure, probabilities: Floats) -> None:
         self._structure = structure
-        self._probabilities = probabilities
         self._lines = [
             f"error({p!r}) {edge.text}"
             for edge, p in zip(structure.edges, probabilities.tolist(), strict=True)
@@ -78,31 +83,82 @@ class Erasures:
         ]
         self._matching = self._graph(self._lines)
 
-    def decode(self, syndrome: Bits, shots: int, lost: Lost) -> Bits:
-        """uint8 (detectors, bytes) -> uint8 (predictions, bytes), both packed along the shots."""
+    def decode(self, syndrome: Bits, losses: Sequence[Lost]) -> Bits:
+        """uint8 (detectors, bytes) -> uint8 (predictions, bytes), both packed along the shots.  ``losses``: of each shot.
+
+        Undecidable shots are left out: their predictions are 0.
+        """
+        groups: dict[frozenset[int], list[int]] = {}
+        for shot, lost in enumerate(losses):
+            if not lost.undecidable:
+                groups.setdefault(lost.edges, []).append(shot)
+        rows = transpose(syndrome, len(losses))
+        found = np.zeros((len(losses), width(self._structure.predictions)), np.uint8)
+        trials: list[tuple[list[Edge], int]] = []
+        for lost_edges, shots in groups.items():
+            edges = [self._structure.edges[i] for i in sorted(lost_edges)]
+            if len(shots) << len(edges) <= len(self._lines) // EDGES_PER_TRIAL:
+                trials += ((edges, shot) for shot in shots)
+            else:
+                found[shots] = self._changed(edges, rows[shots])
+        while trials:
+            rest, total = 0, 0
+            while rest < len(trials) and (rest == 0 or total < TRIALS_AT_ONCE):
+                total += 1 << len(trials[rest][0])
+                rest += 1
+            self._try(trials[:rest], rows, found)
+            trials = trials[rest:]
+        return transpose(found, self._structure.predictions)
+
+    def _try(self, trials: Sequence[tuple[list[Edge], int]], rows: Bits, found: Bits) -> None:
+        """Decodes shots with each subset of their missing edges flipped; the lightest goes to ``found``."""
+        flips, effects, syndromes = [], [], []
+        for edges, shot in trials:
+            flips.append(_subsets([e.detectors for e in edges], rows.shape[1]))
+            effects.append(_subsets([e.effects for e in edges], found.shape[1]))
+            syndromes.append(flips[-1] ^ rows[shot])
+        predicted, weights = self._matching.decode_batch(
+            np.concatenate(syndromes), bit_packed_shots=True, bit_packed_predictions=True, return_weights=True
+        )
+        start = 0
+        for (_, shot), effect in zip(trials, effects, strict=True):
+            best = int(np.argmin(weights[start : start + len(effect)]))
+            found[shot] = predicted[start + best] ^ effect[best]
+            start += len(effect)
+
+    def _changed(self, edges: Sequence[Edge], rows: Bits) -> Bits:
+        """uint8 (shots, bytes of detectors) -> (shots, bytes of predictions), decoded where these edges weigh nothing."""
         matching, kept = self._matching, []
-        edges = [self._structure.edges[i] for i in sorted(lost.edges)]
-        if all(_data(matching, edge) for edge in edges):
-            kept = [(edge, _data(matching, edge)) for edge in edges]
+        known = [(edge, _data(matching, edge)) for edge in edges]
+        if all(data is not None for _, data in known):
+            kept = [(edge, data) for edge, data in known if data is not None]
             for edge, data in kept:
                 _put(matching, edge, 0.0, data["fault_ids"])
         else:
             # An edge cannot be taken out of a graph again.
             matching = self._graph(self._lines + [f"error(0.5) {edge.text}" for edge in edges])
         try:
-            found = matching.decode_batch(
-                transpose(syndrome, shots), bit_packed_shots=True, bit_packed_predictions=True
-            )
+            return matching.decode_batch(rows, bit_packed_shots=True, bit_packed_predictions=True)
         finally:
             for edge, data in kept:
                 _put(matching, edge, data["weight"], data["fault_ids"])
-        return transpose(found, self._structure.predictions)
 
     def _graph(self, lines: list[str]) -> pymatching.Matching:
         structure = self._structure
         return pymatching.Matching.from_detector_error_model(
             declared(lines, len(structure.detectors), structure.predictions)
         )
+
+
+def _subsets(places: Sequence[Sequence[int]], width: int) -> Bits:
+    """uint8 (2^n, width): for each subset of n sets of places, the bits that are in an odd number of them."""
+    table = np.zeros((1 << len(places), width), np.uint8)
+    for i, bits in enumerate(places):
+        half = 1 << i
+        table[half : 2 * half] = table[:half]
+        for bit in bits:
+            table[half : 2 * half, bit // 8] ^= 1 << bit % 8
+    return table
 
 
 def _data(matching: pymatching.Matching, edge: Edge) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.content import Interner, SlotContent
+from qcos_plugins.matching_tracker.decoders import OFFERS
 from qcos_plugins.matching_tracker.elements import Name
 from qcos_plugins.matching_tracker.erasures import Lost
 from qcos_plugins.matching_tracker.model import DECODERS, DEFAULT_DECODER
@@ -59,26 +60,25 @@ class Instance:
         own = syndrome.take(self.rows, axis=0)
         if missing is None or not any(missing):
             return self.template.decode(own, shots), None
-        groups: dict[Lost, list[int]] = {}
         known: dict[tuple[Name, ...], Lost] = {}
         left, top = self.origin
-        for shot, names in enumerate(missing):
+        losses = []
+        for names in missing:
             key = tuple(names)
             if key not in known:
                 known[key] = self.template.lost([(t, x - left, y - top, k) for t, x, y, k in key])
-            groups.setdefault(known[key], []).append(shot)
-        undecidable = np.zeros(shots, np.bool_)
+            losses.append(known[key])
+        undecidable = np.array([lost.undecidable for lost in losses])
         found = np.zeros((self.template.predictions, shots), np.uint8)
-        for lost, chosen in groups.items():
-            if lost.undecidable:
-                undecidable[chosen] = True
-                continue
-            few = own if len(chosen) == shots else select(own, shots, np.array(chosen))
-            if lost.edges:
-                decoded = self.template.decode_lost(few, len(chosen), lost)
-            else:
-                decoded = self.template.decode(few, len(chosen))
-            found[:, chosen] = unpack(decoded, len(chosen))
+        touched = np.array([bool(lost.edges) for lost in losses]) & ~undecidable
+        for chosen in (np.flatnonzero(~touched & ~undecidable), np.flatnonzero(touched)):
+            if len(chosen):
+                few = select(own, shots, chosen)
+                if touched[chosen[0]]:
+                    decoded = self.template.decode_lost(few, [losses[shot] for shot in chosen])
+                else:
+                    decoded = self.template.decode(few, len(chosen))
+                found[:, chosen] = unpack(decoded, len(chosen))
         return pack(found), undecidable if undecidable.any() else None
 
 
@@ -140,6 +140,11 @@ class Plans:
         other._rates = calibration.floored()
         other._windows = {}
         return other
+
+    @property
+    def erasures(self) -> bool:
+        """The decoder can decode shots with missing records."""
+        return OFFERS[self.decoder].erasures
 
     def contents(self, fragment: int) -> list[SlotContent]:
         """The slots of a fragment, in order of time."""

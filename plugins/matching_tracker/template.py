@@ -50,9 +50,11 @@ class Template:
         """What it means that these records are missing; names relative to the region's origin."""
         return Lost.of(self.structure, names)
 
-    def decode_lost(self, syndrome: Bits, shots: int, lost: Lost) -> Bits:
-        """As `decode`, for shots that all miss the same records."""
+    def decode_lost(self, syndrome: Bits, losses: Sequence[Lost]) -> Bits:
+        """As `decode`, for shots with missing records; ``losses``: of each shot."""
+        if self._compiled is None:
+            return np.zeros((self.predictions, syndrome.shape[1]), np.uint8)
         if self._erasures is None:
             edges = edge_probabilities(self.structure.company, self._probabilities)
             self._erasures = Erasures(self.structure, edges)
-        return self._erasures.decode(syndrome, shots, lost)
+        return self._erasures.decode(syndrome, losses)
