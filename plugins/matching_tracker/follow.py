@@ -3,31 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from qcos_plugins.matching_tracker.packed import width
-from qcos_plugins.matching_tracker.tracker import StreamFault, Tracker
+from qcos_plugins.matching_tracker.fault import StreamFault
+from qcos_plugins.matching_tracker.messages import read
+from qcos_plugins.matching_tracker.tracker import Reply, Tracker
 
-from qcosd.qec.stream import Acknowledgement, Block
+from qcosd.qec.stream import Acknowledgement, Block, Calibrated
 
 
 def follow(tracker: Tracker, stream: Any, progress: Callable[[float, str], None]) -> None:
     """Feeds the tracker until every path has ended.
 
-    ``stream``: a reader with ``recv() -> message (header, payload)``, ``send(header, *payload)`` and ``ack()``.  Raises
-    StreamFault for what is no block that is due.
+    ``stream``: a reader with ``recv() -> message (header, payload)``, ``poll()``, the same or None, ``send(header, *payload)``
+    and ``ack()``.  Raises StreamFault for a message that is not due, Aborted if hardware gives up.
     """
     while not tracker.finished:
         message = stream.recv()
-        try:
-            block = Block.from_map(message.header)
-            (payload,) = message.payload
-            bits = np.frombuffer(payload, np.uint8).reshape(sum(block.m), width(block.shots))
-        except ValueError as error:
-            raise StreamFault(f"not a block of rounds: {error}") from error
-        for reply in tracker.receive(block, bits):
+        for reply in take(tracker, message.header, message.payload):
             if isinstance(reply, Acknowledgement):
                 stream.send(reply.to_map())
             else:
@@ -35,3 +29,17 @@ def follow(tracker: Tracker, stream: Any, progress: Callable[[float, str], None]
                 stream.send(decided.to_map(), values.tobytes())
         stream.ack()
         progress(tracker.progress, "decoding")
+    if stream.poll() is not None:
+        raise StreamFault("something follows the last block")
+
+
+def take(tracker: Tracker, header: Mapping[str, Any], payload: Sequence[bytes]) -> list[Reply]:
+    """Gives the tracker one message, as it comes from the wire."""
+    head, data = read(header, payload)
+    if isinstance(head, Block):
+        return tracker.receive(head, *data)
+    if isinstance(head, Calibrated):
+        tracker.calibrate(head, data)
+    else:
+        tracker.discard(head, data)
+    return []

@@ -9,15 +9,17 @@ from typing import Any
 
 import msgpack
 from qcos_plugins.matching_tracker.cache import TemplateCache
+from qcos_plugins.matching_tracker.fault import Aborted, StreamFault
 from qcos_plugins.matching_tracker.follow import follow
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.plan import Plans
-from qcos_plugins.matching_tracker.tracker import StreamFault, Tracker
+from qcos_plugins.matching_tracker.tracker import Tracker
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
 from qcosd.qec.versions import versions
 from qcosd.sdk import Plugin, Refused
+from qcosd.sdk import StreamFault as BrokenStream
 
 KEPT_PROGRAMS = 2
 
@@ -30,12 +32,14 @@ kept: OrderedDict[tuple[object, ...], Plans] = OrderedDict()
 def run(lease: Any) -> Any:
     """One batch."""
     plans = _plans(lease)
-    tracker = Tracker(plans.program, plans.calibration, lease.shots, plans=plans, clock=perf_counter)
+    tracker = Tracker(plans.program, plans.calibration, lease.shots, plans=plans, batch=lease.batch, clock=perf_counter)
     try:
         follow(tracker, lease.stream, lease.progress)
         summary = tracker.outcomes().summary()
-    except StreamFault as fault:
-        raise Refused("retry_later", str(fault), fault.details) from fault
+    except Aborted as end:
+        raise Refused("retry_later", str(end), end.details) from end
+    except (StreamFault, BrokenStream) as fault:
+        raise Refused("wrong_input", str(fault), {"stream": "rounds", **getattr(fault, "details", {})}) from fault
     used = {"versions": versions("pymatching", "stim", "numpy")}
     return lease.result(outputs={"counts": msgpack.packb(summary["sum"])}, facts=used, summary=summary)
 

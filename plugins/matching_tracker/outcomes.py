@@ -51,7 +51,9 @@ class Outcomes:
     ``applied``: as ``bits``, what constant and conditional Paulis added to them.  ``discarded``: bool (shots,), shots that
     count in no total, and ``discards`` how many for which reason.  ``records_missing``: records without a value, summed over
     shots.  ``rounds_lost``, ``rounds_late``: rounds of the batch that came without records, or late.  ``calibration``: id of
-    the one that the batch was decoded with, by default that of the plans.
+    the one that the batch was decoded with, by default that of the plans.  ``erasures``: whether shots with missing records
+    were "decoded" or "discarded".  ``unread``: bool (shots,), shots that have no undecoded value, because a record that it
+    needs is missing: they count in ``counts`` and not in ``counts_undecoded``.
 
     If they were kept: ``records``, raw records of each path, uint8 (records of its own fragment, bytes); ``missing``, of the
     same shape, 1 where a record has no value, for paths that lack any; ``members``, the shots of each path, increasing.
@@ -77,10 +79,13 @@ class Outcomes:
     rounds_lost: int = 0
     rounds_late: int = 0
     calibration: str = ""
+    erasures: str = "decoded"
+    unread: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.applied = np.zeros_like(self.bits)
         self.discarded = np.zeros(len(self.rounds), np.bool_)
+        self.unread = np.zeros(len(self.rounds), np.bool_)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -88,7 +93,7 @@ class Outcomes:
 
     @property
     def counts_undecoded(self) -> dict[str, int]:
-        return dict(keys(self.undecoded[:, ~self.discarded], self.plans.program.registers))
+        return dict(keys(self.undecoded[:, ~(self.discarded | self.unread)], self.plans.program.registers))
 
     @property
     def detectors(self) -> int:
@@ -110,6 +115,7 @@ class Outcomes:
                 "window": {"commit": plans.commit, "buffer": plans.buffer},
                 "detectors": self.detectors,
                 "calibration": plans.calibration.id,
+                "erasures": self.erasures,
             },
             "sum": {
                 "counts": self.counts,

@@ -42,6 +42,12 @@ def transpose(rows: Bits, shots: int) -> Bits:
     return pack(np.ascontiguousarray(unpack(rows, shots).T))
 
 
+def totals(rows: Bits, shots: int) -> npt.NDArray[np.integer]:
+    """How many bits of each shot are set, (shots,)."""
+    kind = np.uint8 if len(rows) < 256 else np.uint32
+    return np.add.reduce(unpack(rows, shots), axis=0, dtype=kind)
+
+
 def ones(rows: Bits) -> int:
     """How many bits are set."""
     return int.from_bytes(rows.tobytes(), "little").bit_count()

@@ -10,7 +10,7 @@ import numpy as np
 from qcos_plugins.matching_tracker.content import SlotContent
 from qcos_plugins.matching_tracker.frames import DECODED, Ledger
 from qcos_plugins.matching_tracker.missing import lacking, touched
-from qcos_plugins.matching_tracker.packed import Bits, mask, pack, select, totals, unpack
+from qcos_plugins.matching_tracker.packed import Bits, mask, ones, pack, select, totals, unpack
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.window import Window, next_window
 
@@ -23,7 +23,7 @@ class Path:
     Buffered are the detectors and event parities of slots from ``committed`` to ``received``, packed along the shots,
     and the records of the last slot received.
 
-    ``live``: packed, shots that are not discarded.  The others keep their columns, which mean nothing and are kept at zero
+    ``live``: packed, shots that are not discarded, ``discarded`` how many are.  Those keep their columns, which mean nothing and are kept at zero
     where that saves work.  ``unread``: packed, shots in which an event had to do without a record: only the decoder knows
     their outcome.  ``events``: detection events of each shot.  ``time``: hardware's clock at the last block, in ns.
     """
@@ -39,6 +39,7 @@ class Path:
         self.records = 0
         self.detectors = 0
         self.time = 0
+        self.discarded = 0
         self.live = mask(shots)
         self.unread = np.zeros_like(self.live)
         self.events = np.zeros(shots, np.int64)
@@ -76,6 +77,8 @@ class Path:
 
     def take(self, records: Bits, missing: Bits | None = None) -> None:
         """The next slot, both uint8 (m, bytes).  Records that are ``missing`` are zero in ``records``."""
+        if self.discarded:
+            records, missing = records & self.live, self._lasting(missing)
         content = self._ahead[self.slot]
         before = self._contents[-1] if self._contents else None
         both = records if self._last is None else np.concatenate((self._last, records))
@@ -97,6 +100,7 @@ class Path:
         fresh = self.shots[unpack(chosen & self.live, shots).astype(bool)]
         if len(fresh):
             self.live = live = self.live & ~chosen
+            self.discarded += len(fresh)
             self._last = None if self._last is None else self._last & live
             self._syndrome = [rows & live for rows in self._syndrome]
             self._missing = [self._lasting(missing) for missing in self._missing]
@@ -122,7 +126,7 @@ class Path:
         before = self._contents[0] if older else None
         contents = self._contents[older : older + window.needs - window.start]
         plan = self._plans.window(before, contents, window)
-        syndrome = np.concatenate(self._syndrome) if len(self._syndrome) > 1 else self._syndrome[0].copy()
+        syndrome = np.concatenate(self._syndrome) if len(self._syndrome) > 1 else self._syndrome[0]
         shots, ledger = len(self.shots), self.ledger
         missing = self._lacking(older, window)
         lost: Bits | None = None
@@ -185,6 +189,7 @@ class Path:
         other._parities = [select(rows, shots, chosen) for rows in self._parities]
         other._missing = [m if m is None else select(m, shots, chosen) for m in self._missing]
         other.live = select(self.live, shots, chosen)
+        other.discarded = len(chosen) - ones(other.live)
         other.unread = select(self.unread, shots, chosen)
         other.events = self.events[chosen]
         other._last = None if self._last is None else select(self._last, shots, chosen)

@@ -7,31 +7,27 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.condition import holds
+from qcos_plugins.matching_tracker.fault import Aborted, StreamFault
 from qcos_plugins.matching_tracker.frames import APPLIED, DECODED, UNDECODED, NotFinal
+from qcos_plugins.matching_tracker.messages import check_block, check_discard
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
-from qcos_plugins.matching_tracker.packed import Bits, mask, unpack, width
+from qcos_plugins.matching_tracker.packed import Bits, mask, ones, unpack
 from qcos_plugins.matching_tracker.path import Path
+from qcos_plugins.matching_tracker.payload import records
 from qcos_plugins.matching_tracker.plan import Plans
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
-from qcosd.qec.stream import Acknowledgement, Block, Decided, child_path
+from qcosd.qec.stream import Acknowledgement, Block, Calibrated, Decided, Discard, child_path
 
 Reply = Acknowledgement | tuple[Decided, Bits]
 
-
-class StreamFault(Exception):
-    """What arrived is not what the program says must come next: the batch cannot go on.
-
-    ``details``: path, slot, what was expected and what came.
-    """
-
-    def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(message)
-        self.details = details
+ERASED = "erased"
+NOT_DECODED = "missing records"
 
 
 class Tracker:
@@ -39,7 +35,11 @@ class Tracker:
 
     ``decoder``: one of `model.DECODERS`.  ``buffer``: look-ahead in slots, default the distance.  ``templates``: a cache
     to share with other trackers.  ``plans``: what another tracker of the same program worked out (`Tracker.plans`);
-    calibration, decoder, buffer and templates are then its.  ``clock``: seconds, for the latency histogram.
+    calibration, decoder, buffer and templates are then its.  ``clock``: seconds, for the latency histogram.  ``batch``: the
+    tag that all blocks must have, default that of the first.
+
+    Shots with missing records are decoded as well as they can be, and discarded as "erased" where nothing is left to decide
+    by; with ``decode_missing=False`` every one of them is discarded as "missing records".
     ``drop_artifacts`` makes the results wrong on purpose: a negative control for tests.
     """
 
@@ -51,6 +51,8 @@ class Tracker:
         *,
         decoder: str = DEFAULT_DECODER,
         buffer: int | None = None,
+        batch: int | None = None,
+        decode_missing: bool = True,
         keep_records: bool = False,
         templates: TemplateCache | None = None,
         plans: Plans | None = None,
@@ -65,12 +67,15 @@ class Tracker:
         self._clock = clock
         self._drop_artifacts = drop_artifacts
         self._keep_records = keep_records
-        self._batch: int | None = None
+        self._decode_missing = decode_missing
+        self._batch = batch
+        self._began = False  # anything but a calibration has come
         self._open = {"": Path(plans, shots)}
         bits = plans.program.bits
         self._outcomes = Outcomes(
             plans, np.zeros((bits, shots), np.uint8), np.zeros((bits, shots), np.uint8), np.zeros(shots, np.int64)
         )
+        self._outcomes.erasures = "decoded" if decode_missing else "discarded"
 
     @property
     def finished(self) -> bool:
@@ -83,20 +88,67 @@ class Tracker:
         done += sum(len(p.shots) * p.slot / max(1, p.fragment.length) for p in self._open.values())
         return done / len(self._outcomes.rounds)
 
-    def receive(self, block: Block, bits: Bits) -> list[Reply]:
-        """Takes a block of slots.  ``bits``: uint8 (sum(block.m), ceil(block.shots/8)), little-endian along the shots.
+    def calibrate(self, header: Calibrated, data: bytes) -> None:
+        """The rates of this batch, a `calibration` artifact, in place of those of the plans.
 
-        Raises StreamFault, and takes nothing, if it is not the block that must come next.
+        Raises StreamFault, and takes nothing, if it is none, is not the one announced, or comes too late.
         """
-        path = self._check(block, bits)
+        if self._batch not in (None, header.batch):
+            raise StreamFault(f"a calibration of batch {header.batch} in batch {self._batch}", batch=header.batch)
+        if self._began or self._outcomes.calibration:
+            raise StreamFault("a calibration comes before anything else, and once", batch=header.batch)
+        try:
+            calibration = Calibration.from_bytes(data)
+        except ValueError as error:
+            raise StreamFault(str(error), batch=header.batch) from error
+        if calibration.id != header.id:
+            raise StreamFault(f"calibration {header.id} is announced and {calibration.id} came", batch=header.batch)
+        self._batch = header.batch
+        self._outcomes.calibration = calibration.id
+        self.plans = self.plans.reweighted(calibration)
+        self._open = {"": Path(self.plans, len(self._outcomes.rounds))}
+
+    def discard(self, header: Discard, chosen: Bits) -> None:
+        """Shots of an open path are worthless from now on.  ``chosen``: uint8 (ceil(header.shots/8),).
+
+        Raises StreamFault, and takes nothing, if path or shots are not as they are here.
+        """
+        check_discard(header)
+        path = self._path(header.path)
+        real = mask(len(path.shots))
+        if header.shots != len(path.shots) or chosen.shape != real.shape or (chosen & ~real).any():
+            raise StreamFault(
+                f"path {path.name!r} has {len(path.shots)} shots; a discard of {header.shots} in {chosen.size} bytes came",
+                path=path.name,
+            )
+        if not 0 <= header.round <= path.received - path.slot + path.fragment.length:
+            raise StreamFault(f"a discard of round {header.round} in slot {path.received}", path=path.name)
+        self._began = True
+        self._discard(path, chosen, header.reason)
+
+    def receive(self, block: Block, *frames: npt.NDArray[Any]) -> list[Reply]:
+        """Takes a block of slots.  ``frames``: as `block.payload` names them, of the types and shapes of `Block`.
+
+        Raises StreamFault, and takes nothing, if it is not the block that must come next; Aborted, if it says that none
+        will.
+        """
+        path = self._check(block)
+        bits, missing = records(block, frames)
         began = self._clock() if self._clock else 0.0
-        if self._keep_records:
-            kept = self._outcomes.records.get(path.name, bits[:0])
-            self._outcomes.records[path.name] = np.concatenate((kept, bits))
         self._batch = block.batch
+        self._began = True
+        path.time = block.t_hw_ns
+        if self._keep_records:
+            self._keep(path, bits, missing)
+        if missing is not None:
+            missing = self._miss(path, missing)
+        self._outcomes.rounds_lost += len(block.m) * (block.status == "lost")
+        self._outcomes.rounds_late += len(block.m) * (block.status == "late")
         row = 0
         for m in block.m:
-            self._outcomes.detection_events += path.take(bits[row : row + m])
+            rows = slice(row, row + m)
+            absent = None if missing is None or not missing[rows].any() else missing[rows]
+            path.take(bits[rows], absent)
             row += m
             self._commit(path, began)
         replies: list[Reply] = [Acknowledgement(path.name, path.received, path.committed)]
@@ -111,21 +163,25 @@ class Tracker:
             raise StreamFault(f"{len(waiting)} paths have not ended", waiting=waiting)
         return self._outcomes
 
-    def _check(self, block: Block, bits: Bits) -> Path:
+    def _path(self, name: str) -> Path:
+        path = self._open.get(name)
+        if path is None:
+            raise StreamFault(f"no path {name!r} is open", path=name, open=sorted(self._open))
+        return path
+
+    def _check(self, block: Block) -> Path:
         def demand(what: str, expected: object, came: object) -> None:
             if expected != came:
                 message = f"path {block.path!r}, slot {block.round}: {what} {came!r} came, {expected!r} is due"
                 raise StreamFault(message, path=block.path, slot=block.round, what=what, expected=expected, came=came)
 
-        path = self._open.get(block.path)
-        if path is None:
-            raise StreamFault(f"no path {block.path!r} is open", path=block.path, open=sorted(self._open))
+        check_block(block)
         if self._batch is not None:
             demand("batch", self._batch, block.batch)
-        if block.status not in ("ok", "late"):
-            raise StreamFault(
-                f"slot {block.round} is {block.status}", path=block.path, slot=block.round, status=block.status
-            )
+        if block.status == "aborted":
+            demand("end of path", True, block.last)
+            raise Aborted(f"hardware gave the batch up in slot {block.round}", path=block.path, slot=block.round)
+        path = self._path(block.path)
         if block.kind == "stall":
             raise StreamFault("stall rounds are not tracked yet", path=block.path, slot=block.round)
         demand("fragment", path.fragment.index, block.fragment)
@@ -138,17 +194,45 @@ class Tracker:
         demand("end of path", ends and path.fragment.decision is None, block.last)
         if not block.m and not block.last:
             raise StreamFault("an empty block", path=block.path, slot=block.round)
-        demand("payload", ("bits",), block.payload)
-        demand("type", "uint8", str(bits.dtype))
-        demand("shape", (sum(block.m), width(block.shots)), bits.shape)
-        demand("bits beyond the last shot", False, bool((bits[:, -1] & ~mask(block.shots)[-1]).any()))
+        if block.t_hw_ns < max(1, path.time):
+            raise StreamFault(
+                f"path {block.path!r}, slot {block.round}: hardware's clock went from {path.time} to {block.t_hw_ns} ns",
+                path=block.path,
+                slot=block.round,
+            )
         return path
+
+    def _keep(self, path: Path, bits: Bits, missing: Bits | None) -> None:
+        kept = self._outcomes.records.get(path.name, bits[:0])
+        self._outcomes.records[path.name] = np.concatenate((kept, bits))
+        if missing is not None or path.name in self._outcomes.missing:
+            # The records before these are not missing.
+            without = self._outcomes.missing.get(path.name, np.zeros_like(kept))
+            these = np.zeros_like(bits) if missing is None else missing
+            self._outcomes.missing[path.name] = np.concatenate((without, these))
+
+    def _miss(self, path: Path, missing: Bits) -> Bits | None:
+        """Counts the missing records of shots that count.  Returns those that are to be decoded."""
+        missing = missing & path.live
+        self._outcomes.records_missing += ones(missing)
+        if self._decode_missing:
+            return missing
+        self._discard(path, np.bitwise_or.reduce(missing, axis=0), NOT_DECODED)
+        return None
+
+    def _discard(self, path: Path, chosen: Bits, reason: str) -> None:
+        fresh = path.discard(chosen)
+        if len(fresh):
+            self._outcomes.discarded[fresh] = True
+            self._outcomes.discards[reason] += len(fresh)
 
     def _commit(self, path: Path, began: float) -> None:
         outcomes = self._outcomes
         while (window := path.ready()) is not None:
             built = self.plans.templates.misses
-            path.commit(window, drop_artifacts=self._drop_artifacts)
+            undecidable = path.commit(window, drop_artifacts=self._drop_artifacts)
+            if undecidable is not None:
+                self._discard(path, undecidable, ERASED)
             outcomes.windows += 1
             outcomes.templates_missed += self.plans.templates.misses - built
             if self._clock:
@@ -165,14 +249,18 @@ class Tracker:
             outcomes.bits[:, path.shots] = unpack(path.ledger.bits[:, DECODED], len(path.shots))
             outcomes.undecoded[:, path.shots] = unpack(path.ledger.bits[:, UNDECODED], len(path.shots))
             outcomes.applied[:, path.shots] = unpack(path.ledger.bits[:, APPLIED], len(path.shots))
+            outcomes.unread[path.shots] = unpack(path.unread, len(path.shots))
             outcomes.rounds[path.shots] = path.rounds
-            outcomes.detectors_total += path.detectors * len(path.shots)
+            accepted = unpack(path.live, len(path.shots)).astype(bool)
+            outcomes.detectors_total += path.detectors * int(accepted.sum())
+            outcomes.detection_events += int(path.events[accepted].sum())
             outcomes.paths[path.name] = len(path.shots)
             return
         if late := path.pending_bits() & set(decision.condition.bits):
             raise NotFinal(f"decision {decision.k} reads bits {sorted(late)} before they are final")
         shots = len(path.shots)
-        value = holds(decision.condition, path.ledger.bits)[DECODED] & mask(shots)
+        # Shots that are discarded go on where the decision is 0.
+        value = holds(decision.condition, path.ledger.bits)[DECODED] & path.live
         replies.append((Decided(path.name, decision.k, shots), value))
         taken = unpack(value, shots)
         for outcome in (0, 1):

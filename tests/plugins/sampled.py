@@ -169,7 +169,8 @@ def blocks(
         for slot in range(0, len(sizes), size):
             m = tuple(sizes[slot : slot + size])
             last = fragment.decision is None and slot + size >= len(sizes)
-            block = Block(0, path, len(records), fragment.index, slot, start + slot, row, m, last=last)
+            time = 1000 * (start + slot + len(m) + 1)
+            block = Block(0, path, len(records), fragment.index, slot, start + slot, row, m, t_hw_ns=time, last=last)
             found.append((block, pack(records[:, row : row + sum(m)].T)))
             row += sum(m)
         start += len(sizes)

@@ -39,7 +39,7 @@ def run(blocks: list[tuple[sampled.Block, Any]], inputs: dict[str, bytes] = INPU
 
 def send(writer: StreamWriter, blocks: list[tuple[sampled.Block, Any]]) -> list[dict[str, Any]]:
     for block, bits in blocks:
-        writer.send(block.to_map(), bits.tobytes())
+        writer.send(block.to_map(), *([] if bits is None else [bits.tobytes()]))
     # A writer that has sent nothing was never opened, and nobody tells it of the end.
     return [message.header for message in writer] if blocks else []
 
@@ -85,12 +85,39 @@ def test_options_choose_decoder_and_buffer() -> None:
     ],
     ids=["gap", "short", "lost"],
 )
-def test_a_broken_stream_ends_the_lease_and_asks_for_another(spoil: Any) -> None:
+def test_a_broken_stream_ends_the_lease_and_names_the_producer(spoil: Any) -> None:
     blocks = recorded()[:2]
     blocks[1] = spoil(*blocks[1])
     with pytest.raises(Refused) as refused:
         run(blocks)
+    assert refused.value.code == "wrong_input"
+    assert refused.value.details["stream"] == "rounds"
+    assert msgpack.unpackb(msgpack.packb(refused.value.details))
+
+
+def test_a_batch_that_hardware_gives_up_is_asked_for_again() -> None:
+    blocks = recorded()[:2]
+    blocks[1] = (replace(blocks[1][0], status="aborted", payload=(), last=True, m=()), None)
+    with pytest.raises(Refused) as refused:
+        run(blocks)
     assert refused.value.code == "retry_later"
+
+
+def test_a_block_of_another_batch_is_the_producers_fault() -> None:
+    with pytest.raises(Refused, match="batch 1 came, 0 is due") as refused:
+        run([(replace(block, batch=1), bits) for block, bits in recorded()[:1]])
+    assert refused.value.code == "wrong_input"
+
+
+def test_what_follows_the_last_block_is_the_producers_fault() -> None:
+    reader, writer = stream_pair(credit=20)
+    lease = make_lease("track.run", INPUTS, {}, shots=RECORDING.shots, batch=0, stream=reader)
+    blocks = recorded()
+    for block, bits in [*blocks, blocks[-1]]:
+        writer.send(block.to_map(), bits.tobytes())
+    with pytest.raises(Refused, match="follows the last block") as refused:
+        main.run(lease)
+    assert refused.value.code == "wrong_input"
 
 
 @pytest.mark.parametrize(

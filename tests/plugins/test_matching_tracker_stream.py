@@ -294,6 +294,7 @@ def test_the_summary_is_what_the_kernel_merges() -> None:
         "window": {"commit": 3, "buffer": 3},
         "detectors": detectors,
         "calibration": recording.rates.id,
+        "erasures": "decoded",
     }
     total = summary["sum"]
     assert sum(total["counts"].values()) == sum(total["counts_undecoded"].values()) == total["shots_accepted"] == 50

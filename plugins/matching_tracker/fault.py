@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a `rounds` stream goes wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class StreamFault(Exception):
+    """What arrived is not what must come next: the producer breaks the rules of the stream, and the batch cannot go on.
+
+    ``details``: path, slot, what was expected and what came, as far as known; plain values.
+    """
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class Aborted(Exception):
+    """Hardware gave the batch up, and says so: it must be started again."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details

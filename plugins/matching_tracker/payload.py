@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the payload of a block to records, and to those that have no value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qcos_plugins.matching_tracker.fault import StreamFault
+from qcos_plugins.matching_tracker.packed import Bits, mask, pack, width
+
+from qcosd.qec.stream import Block
+
+
+def records(block: Block, frames: Sequence[npt.NDArray[Any]]) -> tuple[Bits, Bits | None]:
+    """The records of a block, and where they are missing: both uint8 (sum(block.m), ceil(block.shots/8)).
+
+    A missing record is one that was not measured, whose qubit was erased, or that comes with no information.  Its bit is
+    0 here, whatever came.  The second is None if nothing is missing.  Raises StreamFault for a frame that does not fit.
+    """
+    rows, real = sum(block.m), mask(block.shots)
+    if block.status == "lost":
+        found = np.zeros((rows, width(block.shots)), np.uint8)
+        return found, found | real if rows else None
+    if len(frames) != len(block.payload):
+        raise StreamFault(
+            f"{len(frames)} payload frames came, {len(block.payload)} are announced", path=block.path, slot=block.round
+        )
+    by_name = dict(zip(block.payload, frames, strict=True))
+    for name, frame in by_name.items():
+        _check(block, name, frame, rows, real)
+    bits = by_name["bits"]
+    missing: Bits | None = None
+    for name in block.payload[1:]:
+        match name:
+            case "valid":
+                without = ~by_name[name] & real
+            case "erasure":
+                without = by_name[name]
+            case _:
+                without = pack(by_name[name] == 0)
+        missing = without if missing is None else missing | without
+    if missing is None or not missing.any():
+        return bits, None
+    return bits & ~missing, missing
+
+
+def _check(block: Block, name: str, frame: npt.NDArray[Any], rows: int, real: Bits) -> None:
+    def demand(what: str, expected: object, came: object) -> None:
+        if expected != came:
+            message = f"path {block.path!r}, slot {block.round}: {what} of {name} {came!r} came, {expected!r} is due"
+            raise StreamFault(message, path=block.path, slot=block.round, what=what, expected=expected, came=came)
+
+    demand("type", "int8" if name == "llr" else "uint8", str(frame.dtype))
+    demand("shape", (rows, block.shots if name == "llr" else len(real)), frame.shape)
+    if name != "llr":
+        demand("bits beyond the last shot", False, bool((frame[:, -1] & ~real[-1]).any()))
