@@ -22,9 +22,8 @@ class Upload:
     sha: str
     size: int
     received: int = 0
-    waiting: dict[int, tuple[Slot, int]] = field(
-        default_factory=dict
-    )  # offset of a chunk -> who waits for it, and its end
+    # Offset of a chunk -> who waits for it, and its end.
+    waiting: dict[int, tuple[Slot, int]] = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)

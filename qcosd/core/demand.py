@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,6 +45,11 @@ class Step:
         """Kinds of artifact delivered."""
         return frozenset(self.parts[0].operation.produces)
 
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """Kinds that the step looks at, so that others may use them."""
+        return self.parts[0].operation.checks
+
     @cached_property
     def consumes(self) -> frozenset[str]:
         """Kinds of artifact that must exist before any part can start."""
@@ -57,20 +62,14 @@ class Plan:
 
     steps: tuple[Step, ...]
     cause: str = ""
-    frontier: tuple[
-        Step, ...
-    ] = ()  # steps that can start now; those of batches once nothing is left to do for the whole job
-
-    @classmethod
-    def of(cls, steps: list[Step], have: frozenset[str]) -> Plan:
-        """The plan with these steps, from the kinds at hand."""
-        whole = [step for step in steps if not step.per_batch]
-        frontier = [step for step in whole if step.consumes <= have] if whole else steps
-        return cls(tuple(steps), "", tuple(frontier))
 
 
 class _Blocked(Exception):
-    """A kind cannot be produced."""
+    """A kind cannot be produced. ``weight``: how much the reason helps whoever reads it."""
+
+    def __init__(self, reason: str, weight: int = 0) -> None:
+        super().__init__(reason)
+        self.weight = weight
 
 
 def resolve(
@@ -79,27 +78,40 @@ def resolve(
     pinned: Mapping[str, str],
     have: frozenset[str],
     target: str,
+    use: Mapping[str, str] | None = None,
+    fenced: Collection[str] = (),
 ) -> Plan:
     """Steps that lead from the kinds at hand to the target.
 
     ``serviceable`` tells of a component whether it can be counted on; ``pinned`` maps ``service.op`` to the component that has
-    been chosen for it already. Among several, the highest rank wins, then the first name.
+    been chosen for it already; ``use`` maps a service to the only component that may offer it; components in ``fenced`` may offer
+    nothing. Among several, those come first that do something else of the same service, then the highest rank, then the first name.
     """
-    walk = _Walk(manifests, serviceable, pinned)
+    walk = _Walk(manifests, serviceable, pinned, use or {}, fenced)
     try:
-        return Plan.of(walk.steps_to(target, have, frozenset()), have)
+        return Plan(tuple(walk.steps_to(target, have, frozenset())))
     except _Blocked as blocked:
         return Plan((), str(blocked))
+
+
+def offers(manifests: Iterable[Manifest]) -> list[Provider]:
+    """All operations of all components: the highest rank first, then the first name."""
+    ranked = sorted(manifests, key=lambda m: (-m.rank, m.name))
+    return [Provider(m.name, operation) for m in ranked for operation in m.operations]
 
 
 class _Walk:
     """One walk back over the graph."""
 
-    def __init__(self, manifests: Mapping[str, Manifest], serviceable: Callable[[str], bool], pinned: Mapping[str, str]) -> None:  # fmt: skip
-        ranked = sorted(manifests.values(), key=lambda m: (-m.rank, m.name))
-        self._all = [Provider(m.name, operation) for m in ranked for operation in m.operations]
+    def __init__(self, manifests: Mapping[str, Manifest], serviceable: Callable[[str], bool], pinned: Mapping[str, str], use: Mapping[str, str], fenced: Collection[str]) -> None:  # fmt: skip
+        self._all = [p for p in offers(manifests.values()) if use.get(p.operation.service, p.component) == p.component]
         self._serviceable = serviceable
         self._pinned = pinned
+        self._fenced = fenced
+        self._crew: dict[str, str] = {}  # service -> component that does something of it
+        for provider in self._all:
+            if pinned.get(provider.operation.name) == provider.component and provider.component not in fenced:
+                self._crew.setdefault(provider.operation.service, provider.component)
 
     def steps_to(self, kind: str, have: frozenset[str], pending: frozenset[str]) -> list[Step]:
         """Steps that make a kind. ``pending``: kinds whose making has led here."""
@@ -130,22 +142,30 @@ class _Walk:
         return [*steps, step]
 
     def _first(self, candidates: list[Provider], lacking: str, expand: Callable[[Provider], list[Step]]) -> list[Step]:
-        """Steps through the first candidate that works; the reason of the first one if none does."""
-        reason = lacking
-        chosen = [p for p in candidates if self._pinned.get(p.operation.name) == p.component]
-        for number, provider in enumerate(chosen + [p for p in candidates if p not in chosen]):
+        """Steps through the first candidate that works; if none does, the first of the reasons that help most."""
+
+        def strangeness(provider: Provider) -> tuple[bool, bool]:
+            operation, component = provider.operation, provider.component
+            return self._pinned.get(operation.name) != component, self._crew.get(operation.service) != component
+
+        obstacle: _Blocked | None = None
+        for provider in sorted(candidates, key=strangeness):
+            crew = dict(self._crew)
             try:
-                if not self._serviceable(provider.component):
-                    raise _Blocked(_unavailable(provider))
+                self._admit(provider)
+                self._crew.setdefault(provider.operation.service, provider.component)
                 return expand(provider)
             except _Blocked as blocked:
-                reason = str(blocked) if number == 0 else reason
-        raise _Blocked(reason)
+                self._crew = crew
+                obstacle = blocked if obstacle is None or blocked.weight > obstacle.weight else obstacle
+        raise obstacle or _Blocked(lacking)
 
-
-def _unavailable(provider: Provider) -> str:
-    """Cause and remedy, for people."""
-    return (
-        f"{provider.operation.name} needs {provider.component}, which is not available: `qcosctl plugin list` says why, "
-        f"`qcosctl plugin restart {provider.component}` starts it again"
-    )
+    def _admit(self, provider: Provider) -> None:
+        """Raises _Blocked where the component can do nothing for the job; text with cause and remedy, for people."""
+        name, component = provider.operation.name, provider.component
+        if component in self._fenced:
+            raise _Blocked(f"{name} by {component} is not taken any more", 1)
+        if not self._serviceable(component):
+            remedy = f"`qcosctl plugin restart {component}` starts it again"
+            text = f"{name} needs {component}, which is not available: `qcosctl plugin list` says why, {remedy}"
+            raise _Blocked(text, 2)

@@ -59,9 +59,8 @@ class Start:
     wall: float
     streams: str
     limits: Limits = field(default_factory=Limits)
-    configuration: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # component -> its table, passed on in WELCOME
+    # Component -> its table, passed on in WELCOME.
+    configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,29 +10,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from qcosd.core import events
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
 from qcosd.core.effects import Disconnect, Effect, Exit, Log, Notify
 from qcosd.core.entropy import Entropy
-from qcosd.core.events import (
-    BlobData,
-    BlobWritten,
-    Channel,
-    Durable,
-    Event,
-    Exited,
-    Limits,
-    LogLine,
-    PeerGone,
-    Received,
-    Spawned,
-    SpawnFailed,
-    Start,
-    Stop,
-    Subscribe,
-    Tick,
-)
+from qcosd.core.events import Channel, Event, Limits
 from qcosd.core.jobs import Jobs, JobState
 from qcosd.core.lifecycle import State
 from qcosd.core.outbox import Outbox
@@ -53,9 +37,9 @@ class Kernel:
     """Registries, and the order in which an event goes through them."""
 
     def __init__(self) -> None:
-        self._assemble(Start((), 0, 0, "", bytes(32), 0.0, ""))
+        self._assemble(events.Start((), 0, 0, "", bytes(32), 0.0, ""))
 
-    def _assemble(self, start: Start) -> None:
+    def _assemble(self, start: events.Start) -> None:
         self.start = start
         self.limits: Limits = start.limits
         self.outbox = Outbox()
@@ -121,7 +105,7 @@ class Kernel:
 
     # Events
 
-    def _on_start(self, event: Start, now: float) -> None:
+    def _on_start(self, event: events.Start, now: float) -> None:
         self._assemble(event)
         self.jobs.wall = event.wall - now
         self.outbox.append(RecordType.BOOT, now, boot=event.boot, pid=event.pid, version=event.version)
@@ -129,10 +113,10 @@ class Kernel:
         self.log("started", version=event.version, boot=event.boot, plugins=sorted(self.supervisor.components))
         self.outbox.put(Notify({"READY": "1", "STATUS": "starting plugins"}))
 
-    def _on_stop(self, event: Stop, now: float) -> None:
+    def _on_stop(self, event: events.Stop, now: float) -> None:
         self.stop(event.reason, now)
 
-    def _on_received(self, event: Received, now: float) -> None:
+    def _on_received(self, event: events.Received, now: float) -> None:
         side = Side.PLUGIN if event.channel is Channel.PLUGINS else Side.CLIENT
         if side is Side.PLUGIN and self.supervisor.of_identity(event.address.identity) is None:
             self.counters["late"] += 1  # an old incarnation: nothing that it says counts
@@ -152,7 +136,7 @@ class Kernel:
             peer.heard = now
             self._call(peer, message, now)
 
-    def _hello(self, event: Received, message: Message, peer: Peer | None, now: float) -> None:
+    def _hello(self, event: events.Received, message: Message, peer: Peer | None, now: float) -> None:
         try:
             self.session.hello(event.channel, event.address, peer, message, now)
         except ProtocolError as breach:
@@ -181,7 +165,7 @@ class Kernel:
         if slot is not None and reply is not None:
             self.requests.answer(slot, reply, now)
 
-    def _breach(self, event: Received, breach: ProtocolError, now: float) -> None:
+    def _breach(self, event: events.Received, breach: ProtocolError, now: float) -> None:
         """Frames that are no message of a known kind."""
         if breach.name in ("unknown_type", "not_allowed"):
             self.counters["refused"] += 1
@@ -203,7 +187,7 @@ class Kernel:
         if component is not None:
             self.supervisor.kill(component, f"broke the protocol: {breach}", now)
 
-    def _on_peer_gone(self, event: PeerGone, now: float) -> None:
+    def _on_peer_gone(self, event: events.PeerGone, now: float) -> None:
         peer = self.peers.at(event.address)
         if peer is not None:
             self.goodbye(peer, event.reason, now)
@@ -218,19 +202,19 @@ class Kernel:
             component.excused |= self.scheduler.lost(component, reason, now)
         return component
 
-    def _on_subscribe(self, event: Subscribe, now: float) -> None:
+    def _on_subscribe(self, event: events.Subscribe, now: float) -> None:
         if not event.on:
             self.topics.unsubscribe(event.address, event.topic)
         elif not self.topics.subscribe(event.address, event.topic):
             self.counters["refused"] += 1
 
-    def _on_spawned(self, event: Spawned, now: float) -> None:
+    def _on_spawned(self, event: events.Spawned, now: float) -> None:
         self.supervisor.spawned(event.incarnation, event.pid, now)
 
-    def _on_spawn_failed(self, event: SpawnFailed, now: float) -> None:
+    def _on_spawn_failed(self, event: events.SpawnFailed, now: float) -> None:
         self._ended(event.incarnation, f"could not be started: {event.reason}", now)
 
-    def _on_exited(self, event: Exited, now: float) -> None:
+    def _on_exited(self, event: events.Exited, now: float) -> None:
         if event.status is None:
             reason = "ended with an unknown status"
         elif event.status < 0:
@@ -247,28 +231,23 @@ class Kernel:
             self._part(peer, reason, now)
         self.supervisor.exited(component, reason, now)
         if component.wanted:
-            self.log(
-                "a plugin ended",
-                plugin=component.name,
-                incarnation=incarnation,
-                reason=reason,
-                state=str(component.state),
-            )
+            state = str(component.state)
+            self.log("a plugin ended", plugin=component.name, incarnation=incarnation, reason=reason, state=state)
 
-    def _on_log_line(self, event: LogLine, now: float) -> None:
+    def _on_log_line(self, event: events.LogLine, now: float) -> None:
         if (component := self.supervisor.components.get(event.component)) is not None:
             component.log.append(event.text)
 
-    def _on_durable(self, event: Durable, now: float) -> None:
+    def _on_durable(self, event: events.Durable, now: float) -> None:
         """The shell itself holds effects back until their position is durable."""
 
-    def _on_blob_written(self, event: BlobWritten, now: float) -> None:
+    def _on_blob_written(self, event: events.BlobWritten, now: float) -> None:
         self.blobs.written(event.ticket, event.offset, event.error, now)
 
-    def _on_blob_data(self, event: BlobData, now: float) -> None:
+    def _on_blob_data(self, event: events.BlobData, now: float) -> None:
         self.blobs.read(event.ticket, event.data, now)
 
-    def _on_tick(self, event: Tick, now: float) -> None:
+    def _on_tick(self, event: events.Tick, now: float) -> None:
         while (key := self.alarms.take_due(now)) is not None:
             self._ring(key[0], key[1], now)
 
@@ -332,17 +311,17 @@ class Kernel:
 
 
 EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
-    Start: Kernel._on_start,
-    Stop: Kernel._on_stop,
-    Received: Kernel._on_received,
-    PeerGone: Kernel._on_peer_gone,
-    Subscribe: Kernel._on_subscribe,
-    Spawned: Kernel._on_spawned,
-    SpawnFailed: Kernel._on_spawn_failed,
-    Exited: Kernel._on_exited,
-    LogLine: Kernel._on_log_line,
-    Durable: Kernel._on_durable,
-    BlobWritten: Kernel._on_blob_written,
-    BlobData: Kernel._on_blob_data,
-    Tick: Kernel._on_tick,
+    events.Start: Kernel._on_start,
+    events.Stop: Kernel._on_stop,
+    events.Received: Kernel._on_received,
+    events.PeerGone: Kernel._on_peer_gone,
+    events.Subscribe: Kernel._on_subscribe,
+    events.Spawned: Kernel._on_spawned,
+    events.SpawnFailed: Kernel._on_spawn_failed,
+    events.Exited: Kernel._on_exited,
+    events.LogLine: Kernel._on_log_line,
+    events.Durable: Kernel._on_durable,
+    events.BlobWritten: Kernel._on_blob_written,
+    events.BlobData: Kernel._on_blob_data,
+    events.Tick: Kernel._on_tick,
 }

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+from qcosd.core.batches import seed_of
 from qcosd.core.demand import Provider, Step
 from qcosd.core.events import Address
 from qcosd.core.jobs import Job
+from qcosd.core.requests import Refused
 
 SETTLED_KEPT = 4096  # leases whose end is remembered, to acknowledge repeats
 
@@ -22,6 +26,7 @@ class Work:
     numbers: tuple[int, ...]  # lease number of each part
     grant: int
     epoch: int = 0
+    incarnations: tuple[int, ...] = ()  # who has each part of this epoch
     deaths: int = 0  # in a row
     deferrals: int = 0  # `retry_later` in a row
     not_before: float = 0.0
@@ -32,6 +37,11 @@ class Work:
     def place(self) -> str:
         """Where it stands, for people: ``track.run`` or ``track.run of batch 3``."""
         return self.step.name + self.suffix
+
+    @property
+    def name(self) -> tuple[int | None, str]:
+        """What it is among the work of its job."""
+        return self.batch, self.step.name
 
     @property
     def suffix(self) -> str:
@@ -62,6 +72,46 @@ class Lease:
     def delivers(self) -> bool:
         """Whether this part delivers the outputs of the work."""
         return self.part is self.work.step.parts[0]
+
+    def check(self, outputs: dict[str, str], stored: Callable[[str], bool]) -> None:
+        """Whether the outputs are what the manifest promises. Raises Refused(wrong_output)."""
+        operation = self.part.operation
+        if outputs.keys() != set(operation.produces):
+            text = f"{operation.name} delivered {sorted(outputs)}, not {sorted(operation.produces)}"
+            raise Refused("wrong_output", text)
+        for kind, digest in outputs.items():
+            if not stored(digest):
+                raise Refused("wrong_output", f"the artifact `{kind}` was not stored before DONE")
+
+    def body(self, streams: str, secret: str, size: Callable[[str], int]) -> dict[str, Any]:
+        """Body of LEASE. ``streams``: prefix of endpoints; ``secret`` of the stream, empty without one; ``size`` of a digest."""
+        work, job, operation = self.work, self.work.job, self.part.operation
+        has = job.has(work.batch)
+        stream = None
+        if secret:
+            stream = {
+                "grant": work.grant,
+                "epoch": work.epoch,
+                "name": operation.stream_in or operation.stream_out,
+                "role": "bind" if operation.stream_in else "connect",
+                "endpoint": f"{streams}{work.grant}.{work.epoch}",
+                "secret": secret,
+                "credit": job.terms.credit,
+            }
+        return {
+            "lease": self.number,
+            "epoch": self.epoch,
+            "job": job.id,
+            "service": operation.service,
+            "op": operation.op,
+            "batch": work.batch,
+            "options": job.options,
+            "shots": job.shots_of(work.batch),
+            "seed": seed_of(job.terms.seed, work.batch),
+            "inputs": {kind: {"sha": has[kind], "size": size(has[kind])} for kind in operation.consumes},
+            "stream": stream,
+            "budget": operation.budget,
+        }
 
 
 class Leases:

@@ -34,17 +34,7 @@ class Outbox:
         self.put(Append(Record(kind, body, now), self.position))
         return self.position
 
-    def send(
-        self,
-        channel: Channel,
-        address: Address,
-        kind: Type,
-        body: dict[str, Any] | None = None,
-        *,
-        id: int = 0,
-        payload: tuple[bytes, ...] = (),
-        after: int = 0,
-    ) -> None:
+    def send(self, channel: Channel, address: Address, kind: Type, body: dict[str, Any] | None = None, *, id: int = 0, payload: tuple[bytes, ...] = (), after: int = 0) -> None:  # fmt: skip
         """Send a message of this boot."""
         self.put(Send(channel, address, Message(kind, body or {}, id, self.boot, payload=payload), after))
 

@@ -27,6 +27,8 @@ class RecordType(IntEnum):
     OUTPUT = 12
     LEASE = 13
     LEASE_END = 14
+    FENCE = 15
+    REVIEW = 16
     REQUEST_KEY = 20
     ARTIFACT = 30
 

@@ -6,26 +6,32 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from qcosd.core.alarms import Alarms
+from qcosd.core.blame import Verdict, verdict
 from qcosd.core.blobs import Blobs
-from qcosd.core.demand import Plan, Provider, Step, resolve
+from qcosd.core.checks import Checks
+from qcosd.core.demand import Provider
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Limits
-from qcosd.core.jobs import ENDED, Job, Jobs, JobState, seed_of
-from qcosd.core.leases import Lease, Leases, Work
+from qcosd.core.jobs import ENDED, Fence, Job, Jobs, JobState
+from qcosd.core.leases import Lease, Work
 from qcosd.core.lifecycle import State
 from qcosd.core.outbox import Outbox
+from qcosd.core.planner import Planner
+from qcosd.core.provenance import Guilty, Source
 from qcosd.core.records import RecordType
 from qcosd.core.requests import Refused
 from qcosd.core.results import SummaryError
 from qcosd.core.supervisor import Component, Supervisor
+from qcosd.core.terms import MAX_BATCHES
+from qcosd.core.works import Works
 from qcosd.protocol import Type, error_table
 
 DEFERRALS = 20  # `retry_later` in a row that a work item may get
 DEFER_FIRST, DEFER_MAX = 0.1, 8.0  # seconds until it is tried again: doubling
-PLANS_KEPT = 256  # ways to a target that are remembered; any of them can be found again
 
 
 class Scheduler:
@@ -42,19 +48,17 @@ class Scheduler:
         self._blobs = blobs
         self._limits = limits
         self._streams = streams
-        self._works: dict[Job, dict[tuple[str, int | None], Work]] = {}
-        self._plans: dict[Any, Plan] = {}
-        self._seen = -1  # version of the supervisor for which the plans hold
+        self._planner = Planner(supervisor)
+        self._checks = Checks(supervisor)
+        self._works = Works(outbox, alarms, limits.revoke_grace)
         self._stirred = True  # whether there may be work that could start since the last ``fill``
-        self.leases = Leases()
+        self.leases = self._works.leases
 
     # Giving work out
 
     def fill(self, now: float) -> None:
         """Give ready work to free components, the most urgent job first."""
-        if self._seen != self._supervisor.version:
-            self._seen = self._supervisor.version
-            self._plans.clear()
+        if self._planner.outdated():
             for job in list(self._jobs.active.values()):
                 self.replan(job, now)
         free = self._free() if self._stirred else Counter()
@@ -62,7 +66,7 @@ class Scheduler:
         if not free:
             return
         for job in self._by_urgency(now):
-            if any(step.load <= free for step in job.plan.frontier):
+            if any(step.load <= free for step in chain(job.frontier, *job.pending.values())):
                 self._give(job, free, now)
 
     def stir(self) -> None:
@@ -75,7 +79,7 @@ class Scheduler:
             if work.step.load <= free:
                 free -= work.step.load
                 self._issue(work, now)
-            elif work.batch is not None:
+            elif work.batch is not None and not work.step.checks:
                 return  # the other batches need the same components
 
     def replan(self, job: Job, now: float) -> None:
@@ -83,29 +87,40 @@ class Scheduler:
         if job.state in ENDED:
             return
         self._stirred = True
-        if self._jobs.complete(job):
+        plan, replaced = self._planner.plan(job)
+        job.plan, job.frontier = plan, []
+        self._checks.look(job)
+        if job.batches.complete:
+            job.top_up()
+        if job.complete:
             self._end(job, JobState.DONE, now)
-            return
-        have = frozenset(job.artifacts)
-        key = (have, job.terms.target, frozenset(job.chosen.items()))
-        if key not in self._plans:
-            if len(self._plans) >= PLANS_KEPT:  # clients choose kinds and targets
-                self._plans.clear()
-            manifests = {name: component.manifest for name, component in self._supervisor.components.items()}
-            self._plans[key] = resolve(manifests, self._serviceable, job.chosen, have, job.terms.target)
-        plan = job.plan = self._plans[key]
-        if plan.cause:
+        elif plan.cause and job.fences and self._planner.hopeless(job):
+            self._give_up(job, plan.cause, now)
+        elif plan.cause:
             self._jobs.enter(job, JobState.HELD, now, plan.cause)
-            return
-        if any(step.per_batch for step in plan.steps):
-            job.batches = -(-job.terms.shots // job.terms.batch)
-        phase = (
-            JobState.RUNNING if job.running is not None else JobState.QUEUED if job.booted is None else JobState.BOOTING
-        )
-        self._jobs.enter(job, phase, now)
+        elif replaced:
+            self._forget(job, lambda part: (part.component, part.operation.service) in replaced, now)
+            self.replan(job, now)
+        else:
+            self._advance(job, now)
 
-    def _serviceable(self, name: str) -> bool:
-        return self._supervisor.serviceable(self._supervisor.components[name])
+    def _advance(self, job: Job, now: float) -> None:
+        """Find what a job can start now: batches once nothing is left to do for the whole job."""
+        whole = [step for step in job.plan.steps if not step.per_batch]
+        size = job.batch_size()
+        if len(whole) < len(job.plan.steps) and job.running is None:
+            if job.terms.shots > size * MAX_BATCHES:
+                text = f"{job.terms.shots} shots make more than {MAX_BATCHES} batches of {size}, the most that fit"
+                self._end(job, JobState.FAILED, now, {**error_table("unsupported", text), "chain": []})
+                return
+            job.batches.cut(job.terms.shots, size)
+        if whole or job.pending.get(None):
+            usable = job.usable(None)
+            job.frontier = [step for step in whole if step.consumes <= usable]
+        else:
+            job.frontier = list(job.plan.steps)
+        waiting = JobState.QUEUED if job.booted is None else JobState.BOOTING
+        self._jobs.enter(job, waiting if job.running is None else JobState.RUNNING, now)
 
     def _free(self) -> Counter[str]:
         """Component -> leases that it can take now."""
@@ -128,44 +143,38 @@ class Scheduler:
 
     def _ready(self, job: Job, now: float) -> Iterator[Work]:
         """Work of a job that could start now. Batches are looked at only as far as somebody takes them."""
-        for step in job.plan.frontier:
-            if not step.per_batch and (work := self._idle(job, step, None, now)):
-                yield work
-        steps = [step for step in job.plan.frontier if step.per_batch]
-        if not steps:
-            return
-        for batch in job.unfinished():
-            has = job.has(batch).keys()
-            for step in steps:
-                if step.consumes <= has and not step.produces <= has and (work := self._idle(job, step, batch, now)):
+        for batch, checks in job.pending.items():
+            for step in checks:
+                if step.consumes <= job.has(batch).keys() and (work := self._works.idle(job, step, batch, now)):
                     yield work
-
-    def _idle(self, job: Job, step: Step, batch: int | None, now: float) -> Work | None:
-        """The work item of a step, if nobody has it in hand."""
-        work = self._works.get(job, {}).get((step.name, batch))
-        if work is None:
-            return Work(job, step, batch, tuple(self.leases.number() for _ in step.parts), self.leases.number())
-        if work.live or work.delivered or work.not_before > now:
-            return None
-        if len(work.numbers) != len(step.parts):  # another provider took over, with or without a stream
-            work.numbers = tuple(self.leases.number() for _ in step.parts)
-        work.step = step
-        return work
+        steps = [step for step in job.frontier if step.per_batch]
+        for step in job.frontier:
+            if not step.per_batch and (work := self._works.idle(job, step, None, now)):
+                yield work
+        for batch in job.batches.unfinished() if steps else ():
+            has, usable = job.has(batch).keys(), job.usable(batch)
+            for step in steps:
+                if (
+                    step.consumes <= usable
+                    and not step.produces <= has
+                    and (work := self._works.idle(job, step, batch, now))
+                ):
+                    yield work
 
     def _issue(self, work: Work, now: float) -> None:
         """Lease all parts of a work item at once."""
         job = work.job
-        self._works.setdefault(job, {})[work.step.name, work.batch] = work
-        work.epoch += 1
+        self._works.start(work)
+        components = [self._supervisor.components[part.component] for part in work.step.parts]
+        work.incarnations = tuple(component.incarnation for component in components)
         job.waiting_since = now
         job.stage = work.step.name
         job.booted = now if job.booted is None else job.booted
         if work.batch is not None and job.running is None:
             job.running = now
         secret = self._entropy.secret() if len(work.step.parts) > 1 else ""
-        for number, part in zip(work.numbers, work.step.parts, strict=True):
+        for number, part, component in zip(work.numbers, work.step.parts, components, strict=True):
             self._choose(job, part)
-            component = self._supervisor.components[part.component]
             if component.address is None:
                 raise RuntimeError(f"{component.name} is ready and has no address")
             lease = Lease(number, work.epoch, work, part, component.incarnation, component.address, now)
@@ -175,7 +184,8 @@ class Scheduler:
                 RecordType.LEASE, now, lease=number, epoch=work.epoch, job=job.id, step=work.step.name, batch=work.batch, incarnation=lease.incarnation
             )  # fmt: skip
             self._alarms.set(("lease", lease), now + part.operation.budget)
-            self._outbox.send(Channel.PLUGINS, lease.address, Type.LEASE, self._lease_body(lease, secret), after=after)
+            body = lease.body(self._streams, secret, self._blobs.size)
+            self._outbox.send(Channel.PLUGINS, lease.address, Type.LEASE, body, after=after)
         self._jobs.enter(job, JobState.BOOTING if job.running is None else JobState.RUNNING, now)
         self._jobs.publish(job)
 
@@ -183,37 +193,10 @@ class Scheduler:
         """Keep to the component once chosen; note it where another one had to take over."""
         before = job.chosen.get(part.operation.name)
         if before is not None and before != part.component:
-            job.degraded.append(f"{part.operation.name}: {part.component} took over from {before}")
+            fence = job.fences.get(before)
+            why = f": {fence.reason}" if fence else ""
+            job.degraded.append(f"{part.operation.name}: {part.component} took over from {before}{why}")
         job.chosen[part.operation.name] = part.component
-
-    def _lease_body(self, lease: Lease, secret: str) -> dict[str, Any]:
-        work, operation, terms = lease.work, lease.part.operation, lease.work.job.terms
-        has = work.job.has(work.batch)
-        stream = None
-        if secret:
-            stream = {
-                "grant": work.grant,
-                "epoch": work.epoch,
-                "name": operation.stream_in or operation.stream_out,
-                "role": "bind" if operation.stream_in else "connect",
-                "endpoint": f"{self._streams}{work.grant}.{work.epoch}",
-                "secret": secret,
-                "credit": terms.credit,
-            }
-        return {
-            "lease": lease.number,
-            "epoch": lease.epoch,
-            "job": work.job.id,
-            "service": operation.service,
-            "op": operation.op,
-            "batch": work.batch,
-            "options": work.job.options,
-            "shots": work.job.shots_of(work.batch),
-            "seed": seed_of(terms.seed, work.batch),
-            "inputs": {kind: {"sha": has[kind], "size": self._blobs.size(has[kind])} for kind in operation.consumes},
-            "stream": stream,
-            "budget": operation.budget,
-        }
 
     # Taking it back
 
@@ -234,23 +217,28 @@ class Scheduler:
             return self._outbox.position
         lease = self._current(number, epoch, incarnation)
         work, job = lease.work, lease.work.job
+        source = Source(work.step, work.incarnations)
         try:
-            self._check_outputs(lease, outputs)
+            lease.check(outputs, self._blobs.has)
             after = 0
             if lease.delivers:
-                after = self._jobs.deliver(job, work.batch, work.step.name, outputs, facts, summary, now)
+                merged = None if work.step.checks else summary
+                after = self._jobs.deliver(job, work.batch, source, outputs, facts, merged, now)
+            elif facts and not work.delivered:
+                after = self._jobs.note(job, work.batch, lease.part.operation.name, facts, now)
         except (Refused, SummaryError) as breach:
             self._settle(lease)
-            error = error_table("wrong_output", f"{lease.part.component}: {breach}")
-            self._fail(work, error, now, lease.place)
+            self._judge(lease, error_table("wrong_output", str(breach)), now)
             raise Refused("wrong_output", str(breach)) from None
         self._settle(lease)
         if lease.delivers:
             work.delivered = True
+            if work.step.checks:
+                self._checks.passed(job, work.batch, work.step)
             self.replan(job, now)
             self._measure(job)
             self._jobs.publish(job, after)
-        self._retire(work)
+        self._works.retire(work)
         return after
 
     def failed(self, number: int, epoch: int, incarnation: int, error: dict[str, Any], now: float) -> None:
@@ -261,12 +249,15 @@ class Scheduler:
         work = lease.work
         self._settle(lease)
         if work.delivered:
-            self._retire(work)
+            self._works.retire(work)
+        elif error["name"] in ("wrong_input", "wrong_output"):
+            self._judge(lease, error, now)
         elif error["name"] == "retry_later" and work.deferrals < DEFERRALS:
+            self._count_again(work)
             work.deferrals += 1
             work.not_before = now + min(DEFER_MAX, DEFER_FIRST * 2.0 ** (work.deferrals - 1))
             self._alarms.set(("retry", work), work.not_before)
-            self._revoke(work, "the other side of the stream is deferred", now)
+            self._works.revoke(work, "the other side of the stream is deferred", now)
         else:
             self._fail(work, error, now, lease.place)
 
@@ -274,8 +265,7 @@ class Scheduler:
         """A plugin has given a revoked lease up."""
         lease = self.leases.get(number, epoch, incarnation)
         if lease is not None and lease.revoked:
-            self._alarms.clear(("lease", lease))
-            self.leases.remove(lease, settled=False)
+            self._works.free(lease)
             self._stirred = True
 
     def expire(self, lease: Lease, now: float) -> Component | None:
@@ -283,8 +273,8 @@ class Scheduler:
         if lease.revoked:
             return self._supervisor.of_incarnation(lease.incarnation)
         if lease.work.delivered:
-            self._revoke(lease.work, "the result is here", now)
-            self._retire(lease.work)
+            self._works.revoke(lease.work, "the result is here", now)
+            self._works.retire(lease.work)
         else:
             budget = lease.part.operation.budget
             text = f"{lease.part.operation.name} did not end within {budget:g} s"
@@ -294,16 +284,16 @@ class Scheduler:
     def lost(self, component: Component, reason: str, now: float) -> bool:
         """A plugin has died: its leases go back. Whether it had any in hand, which then pay for the death."""
         held = self.leases.of_incarnation(component.incarnation)
-        blamed = component.wanted and not component.reborn  # else it ended because it was told to
+        # Else it ended because it was told to, or for what it delivered to some job.
+        blamed = component.wanted and not component.reborn and not component.guilty
         in_force = [lease for lease in held if not lease.revoked]
         for lease in held:
-            self._alarms.clear(("lease", lease))
-            self.leases.remove(lease, settled=False)
+            self._works.free(lease)
         for lease in in_force:
             lease.work.live.remove(lease)
         for work in dict.fromkeys(lease.work for lease in in_force):
             if work.delivered:
-                self._retire(work)
+                self._works.retire(work)
             elif work.job.state not in ENDED:
                 self._lose(work, component, reason, blamed, now)
         return bool(held)
@@ -311,6 +301,7 @@ class Scheduler:
     def _lose(self, work: Work, component: Component, reason: str, blamed: bool, now: float) -> None:
         """A plugin has died over a work item: give it out again, or call it poison."""
         work.job.restarts += 1
+        self._count_again(work)
         work.deaths += blamed
         if work.deaths >= self._limits.attempts:
             text = (
@@ -318,13 +309,64 @@ class Scheduler:
             )
             self._fail(work, error_table("poison", text, {"log": list(component.log)}), now)
         else:
-            self._revoke(work, f"{component.name} died", now)
+            self._works.revoke(work, f"{component.name} died", now)
 
     def end(self, job: Job, state: JobState, now: float, name: str, text: str = "") -> None:
         """End a job from outside: cancelled, or past its deadline."""
         self._end(job, state, now, {**error_table(name, text), "chain": []})
 
+    # Faults of what was delivered
+
+    def _judge(self, lease: Lease, error: dict[str, Any], now: float) -> None:
+        """Something delivered was wrong: go on without whoever did it."""
+        job, found = lease.work.job, verdict(lease, error)
+        if job.state in ENDED:
+            return
+        if found.component is None:
+            table = error_table("bad_input", found.reason, error.get("details"))
+            self._end(job, JobState.FAILED, now, {**table, "chain": [lease.place]})
+        else:
+            self._fence(job, found.component, found, lease.place, now)
+
+    def _fence(self, job: Job, name: str, found: Verdict, place: str, now: float) -> None:
+        """Keep a component away from a job, with all that it has made for it; its process ends, like that of one that crashed."""
+        job.fences[name] = Fence(found.reason, place)
+        self._outbox.append(RecordType.FENCE, now, job=job.id, component=name, reason=found.reason)
+        component = self._supervisor.of_incarnation(found.incarnation)
+        if component is not None and component.wanted:
+            self._supervisor.kill(component, f"delivered something wrong: {found.reason}", now, guilty=True)
+        self._forget(job, lambda part: part.component == name, now)
+        self.replan(job, now)
+        self._measure(job)
+        self._jobs.publish(job)
+
+    def _forget(self, job: Job, guilty: Guilty, now: float) -> None:
+        """Drop what somebody has made for a job and what was made from that; take back the work that it went into."""
+        before = job.batches
+        lost = job.drop(guilty)
+        anew = job.batches is not before
+
+        def spoilt(work: Work) -> bool:
+            whose = any(map(guilty, work.step.parts))
+            return whose or bool(work.step.consumes & lost) or (anew and work.batch is not None)
+
+        again = self._works.take_back(job, spoilt, "it is done again by somebody else", now)
+        again |= before.made.keys() if anew else set()
+        job.shots_restarted += sum(before.sizes[batch] for batch in again)
+
+    def _give_up(self, job: Job, cause: str, now: float) -> None:
+        """Nobody is left for a job: fail it with everyone who was found wrong, and by whom."""
+        text = "; ".join([*(fence.reason for fence in job.fences.values()), cause])
+        details = {"fenced": {name: fence.reason for name, fence in job.fences.items()}}
+        places = [fence.place for fence in job.fences.values()]
+        self._end(job, JobState.FAILED, now, {**error_table("wrong_output", text, details), "chain": places})
+
     # Inner parts
+
+    def _count_again(self, work: Work) -> None:
+        """A batch that was started is to be started again."""
+        if work.batch is not None and not work.step.checks:
+            work.job.shots_restarted += work.job.shots_of(work.batch)
 
     def _current(self, number: int, epoch: int, incarnation: int) -> Lease:
         lease = self.leases.get(number, epoch, incarnation)
@@ -332,62 +374,24 @@ class Scheduler:
             raise Refused("late", f"lease {number} epoch {epoch} is not in force")
         return lease
 
-    def _check_outputs(self, lease: Lease, outputs: dict[str, str]) -> None:
-        promised = set(lease.part.operation.produces)
-        if outputs.keys() != promised:
-            raise Refused(
-                "wrong_output", f"{lease.part.operation.name} delivered {sorted(outputs)}, not {sorted(promised)}"
-            )
-        for kind, digest in outputs.items():
-            if not self._blobs.has(digest):
-                raise Refused("wrong_output", f"the artifact `{kind}` was not stored before DONE")
-
     def _settle(self, lease: Lease) -> None:
-        """A lease has ended by its own plugin."""
-        self._alarms.clear(("lease", lease))
-        lease.work.live.remove(lease)
-        self.leases.remove(lease, settled=True)
+        self._works.settle(lease)
         self._stirred = True
 
-    def _retire(self, work: Work) -> None:
-        """Forget a work item of which nothing is left to do."""
-        if work.delivered and not work.live and (works := self._works.get(work.job)) is not None:
-            works.pop((work.step.name, work.batch), None)
-            if not works:
-                del self._works[work.job]
-
-    def _revoke(self, work: Work, reason: str, now: float) -> None:
-        """Take back all leases of a work item. They occupy their plugins until those have given them up."""
-        for lease in work.live:
-            lease.revoked = True
-            self._alarms.set(("lease", lease), now + self._limits.revoke_grace)
-            body = {"lease": lease.number, "epoch": lease.epoch, "reason": reason}
-            self._outbox.send(Channel.PLUGINS, lease.address, Type.REVOKE, body)
-        work.live.clear()
-
     def _fail(self, work: Work, error: dict[str, Any], now: float, place: str = "") -> None:
-        """The job of a work item fails because of it; `place`: where in it, if known."""
-        if work.job.state not in ENDED:
+        """The job of a work item fails because of it, unless it goes on without; `place`: where in it, if known."""
+        if work.step.checks and work.job.state not in ENDED:
+            self._works.take_back(work.job, lambda other: other is work, "the job goes on without it", now)
+            self._checks.waive(work.job, work.batch, work.step, f"{place or work.place}: {error['message']}")
+            self.replan(work.job, now)
+        elif work.job.state not in ENDED:
             place = place or f"{work.place} by {work.job.chosen.get(work.step.name, 'nobody')}"
             self._end(work.job, JobState.FAILED, now, {**error, "chain": [place]})
 
     def _end(self, job: Job, state: JobState, now: float, error: dict[str, Any] | None = None) -> None:
-        for work in self._works.pop(job, {}).values():
-            self._alarms.clear(("retry", work))
-            if not work.delivered:
-                self._revoke(work, f"the job is {state}", now)
+        self._works.end(job, f"the job is {state}", now)
         self._jobs.end(job, state, now, error)
 
     def _measure(self, job: Job) -> None:
-        """How much of the job is done: batches once they run, steps before."""
-        if job.state in ENDED:
-            return
-        if job.batches and job.running is not None:
-            running = sum(
-                lease.fraction for work in self._works.get(job, {}).values() for lease in work.live if lease.delivers
-            )
-            done, total = len(job.finished) + running, job.batches
-        else:
-            boot = [step for step in job.plan.steps if not step.per_batch]
-            done, total = job.steps_done, job.steps_done + max(1, len(boot))
-        job.fraction = min(1.0, done / total)
+        live = [lease for work in self._works.of(job) if not work.step.checks for lease in work.live if lease.delivers]
+        job.measure(sum(lease.fraction for lease in live))

@@ -36,6 +36,7 @@ class Component:
     address: Address | None = None  # once it has said HELLO
     slots: int = 1  # leases at a time
     fault: str = ""  # why the kernel put an end to the present process
+    guilty: bool = False  # the kernel put an end to it for what it delivered: it pays for this death itself
     excused: bool = False  # the present process had a lease in hand when it died, which pays for the death
     since: float = 0.0  # when the state was entered
     spawns: int = 0
@@ -173,9 +174,10 @@ class Supervisor:
         component.cause = reason
         self.fire(component, Trigger.GONE, now)
 
-    def kill(self, component: Component, fault: str, now: float) -> None:
-        """Put an end to a process that is at fault."""
+    def kill(self, component: Component, fault: str, now: float, *, guilty: bool = False) -> None:
+        """Put an end to a process that is at fault. ``guilty``: whatever it has in hand is not to blame for that."""
         component.fault = component.cause = fault
+        component.guilty = component.guilty or guilty
         self.fire(component, Trigger.KILL, now)
 
     def exited(self, component: Component, reason: str, now: float) -> None:
@@ -243,22 +245,12 @@ class Supervisor:
         self._incarnations += 1
         component.incarnation = self._incarnations
         component.reborn, component.pid, component.address = False, 0, None
-        component.fault, component.excused = "", False
+        component.fault, component.guilty, component.excused = "", False, False
         component.spawns += 1
         component.log.clear()
-        after = self._outbox.append(
-            RecordType.INCARNATION, now, component=component.name, incarnation=component.incarnation
-        )
-        self._outbox.put(
-            Spawn(
-                component.name,
-                component.incarnation,
-                component.identity,
-                self._entropy.secret(),
-                component.manifest,
-                after,
-            )
-        )
+        name, number, identity = component.name, component.incarnation, component.identity
+        after = self._outbox.append(RecordType.INCARNATION, now, component=name, incarnation=number)
+        self._outbox.put(Spawn(name, number, identity, self._entropy.secret(), component.manifest, after))
 
     def _set_timer(self, component: Component, now: float, *, entered: bool) -> None:
         key = ("component", component.name)
@@ -289,7 +281,7 @@ class Supervisor:
         if component.reborn:
             return Trigger.REBORN
         component.row += 1
-        if not component.excused:
+        if component.guilty or not component.excused:
             component.deaths.append(now)
             while component.deaths[0] < now - rule.within:
                 component.deaths.popleft()

@@ -8,8 +8,8 @@ from typing import Any
 
 from kernel_rig import ADAPTER, HELLO, QEC, Rig, manifest
 
+from qcosd.core.batches import seed_of
 from qcosd.core.events import Exited, Limits, LogLine
-from qcosd.core.jobs import seed_of
 from qcosd.core.manifest import Operation, Restart
 from qcosd.protocol import Type
 
@@ -220,7 +220,12 @@ def test_wrong_output_fails_the_job() -> None:
         lease = rig.lease("hello")
         body = {"lease": lease["lease"], "epoch": lease["epoch"], "outputs": outputs}
         assert rig.refusal(rig.address("hello"), Type.DONE, body) == "wrong_output"
-        assert rig.document(client, job)["error"]["name"] == "wrong_output"
+        error = rig.document(client, job)["error"]
+        assert error["name"] == "wrong_output" and "hello.greet by hello" in error["message"]
+        assert rig.state("hello") == "killing"  # its other work is as doubtful
+        rig.kill("hello")
+        rig.advance(1.0)
+    assert len(rig.kernel.supervisor.components["hello"].deaths) == 3
 
 
 def test_batches_that_contradict_each_other_fail_the_job() -> None:
