@@ -66,7 +66,7 @@ class Structure:
         self.gauges = local.gauges
         before = sum(d.slot < 0 for d in local.detectors)
         matched = sum(d.slot < end for d in local.detectors)
-        sorter = _Sorter([d.slot for d in local.detectors], commit, before, matched, len(local.columns))
+        sorter = Sorter([d.slot for d in local.detectors], commit, before, matched, len(local.columns))
         self._analysis = Analysis(model, local.classes)
         self._sort(sorter, join)
         self.missing: dict[Name, int] = {}
@@ -89,7 +89,7 @@ class Structure:
         """Of each error; ``rates``: of each class."""
         return self._analysis.probabilities(rates)[self._kept]
 
-    def _sort(self, sorter: _Sorter, join: bool) -> None:
+    def _sort(self, sorter: Sorter, join: bool) -> None:
         pieces: dict[str, Component] = {}
         found: list[list[Component]] = []
         for targets in self._analysis.targets:
@@ -113,8 +113,12 @@ class Structure:
         self._kept = np.array(kept, np.intp)
 
 
-class _Sorter:
-    """Sorts edges into dropped, committed and later ones."""
+class Sorter:
+    """Sorts edges into dropped, committed and later ones.
+
+    ``slots``: of each detector, never decreasing; those below ``before`` are of the slots before the window, those from
+    ``matched`` on beyond its end.  ``commit``: the slot at which the commit ends.  ``columns``: how many observables.
+    """
 
     def __init__(self, slots: list[int], commit: int, before: int, matched: int, columns: int) -> None:
         self._slots = slots
