@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Service track: raw records of a batch become outcomes, decoded while the batch runs."""
+"""Service track: raw records of a batch become outcomes, decoded while the batch runs, and are written down if asked for."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 from qcos_plugins.matching_tracker.cache import TemplateCache
+from qcos_plugins.matching_tracker.circuits import written_circuits
 from qcos_plugins.matching_tracker.fault import Aborted, StreamFault
 from qcos_plugins.matching_tracker.follow import follow
+from qcos_plugins.matching_tracker.frames import NotFinal
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.plan import Plans
+from qcos_plugins.matching_tracker.recording import recorded
+from qcos_plugins.matching_tracker.structure import WrongFragments
 from qcos_plugins.matching_tracker.tracker import Tracker
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
+from qcosd.qec.geometry import Coord
+from qcosd.qec.placement import Placement
 from qcosd.qec.versions import versions
 from qcosd.sdk import Plugin, Refused
 from qcosd.sdk import StreamFault as BrokenStream
+
+T = TypeVar("T")
 
 KEPT_PROGRAMS = 2
 
@@ -31,17 +40,73 @@ kept: OrderedDict[tuple[object, ...], Plans] = OrderedDict()
 @plugin.operation("track", "run")
 def run(lease: Any) -> Any:
     """One batch."""
+    return _result(lease, _followed(lease, keep_records=False))
+
+
+@plugin.operation("track", "record")
+def record(lease: Any) -> Any:
+    """One batch, and its raw records."""
+    tracker = _followed(lease, keep_records=True)
+    outcomes = tracker.outcomes()
+    rates = tracker.plans.calibration.to_bytes() if outcomes.calibration else b""
+    return _result(lease, tracker, records=recorded(outcomes, lease.batch, rates))
+
+
+@plugin.operation("track", "circuits")
+def circuits(lease: Any) -> Any:
+    """The circuits and error models of some paths, for written records."""
+    try:
+        made = written_circuits(_plans(lease), _offset(lease), lease.input("paths"))
+    except ValueError as error:
+        raise Refused("bad_input", str(error)) from error
+    return lease.result(outputs={"circuits": made}, facts={"versions": versions("pymatching", "stim", "numpy")})
+
+
+def _followed(lease: Any, *, keep_records: bool) -> Tracker:
+    """The tracker of a batch that has ended."""
     plans = _plans(lease)
-    tracker = Tracker(plans.program, plans.calibration, lease.shots, plans=plans, batch=lease.batch, clock=perf_counter)
+    tracker = Tracker(
+        plans.program,
+        plans.calibration,
+        lease.shots,
+        plans=plans,
+        batch=lease.batch,
+        keep_records=keep_records,
+        clock=perf_counter,
+    )
     try:
         follow(tracker, lease.stream, lease.progress)
-        summary = tracker.outcomes().summary()
+        tracker.outcomes()
     except Aborted as end:
         raise Refused("retry_later", str(end), end.details) from end
     except (StreamFault, BrokenStream) as fault:
         raise Refused("wrong_input", str(fault), {"stream": "rounds", **getattr(fault, "details", {})}) from fault
+    except (WrongFragments, NotFinal) as fault:
+        raise Refused("wrong_input", str(fault), {"kind": "fragments"}) from fault
+    return tracker
+
+
+def _result(lease: Any, tracker: Tracker, **outputs: bytes) -> Any:
+    summary = tracker.outcomes().summary()
     used = {"versions": versions("pymatching", "stim", "numpy")}
-    return lease.result(outputs={"counts": msgpack.packb(summary["sum"])}, facts=used, summary=summary)
+    return lease.result(
+        outputs={"counts": msgpack.packb(summary["sum"]), **outputs},
+        facts=used,
+        summary=summary,
+    )
+
+
+def _read(lease: Any, kind: str, reader: Callable[[bytes], T]) -> T:
+    """An input artifact; whoever made it is at fault when it is none."""
+    data = lease.input(kind)
+    try:
+        return reader(data)
+    except ValueError as error:
+        raise Refused("wrong_input", str(error), {"kind": kind}) from error
+
+
+def _offset(lease: Any) -> Coord:
+    return _read(lease, "placement", Placement.from_bytes).offset
 
 
 def _plans(lease: Any) -> Plans:
@@ -55,16 +120,14 @@ def _plans(lease: Any) -> Plans:
             buffer = int(buffer)
         except (TypeError, ValueError) as error:
             raise Refused("bad_input", f"buffer {buffer!r}: a whole number of rounds expected") from error
-    key = (lease.inputs["fragments"], lease.inputs["calibration"], decoder, buffer)
+    inputs = (lease.inputs[kind] for kind in ("fragments", "calibration", "placement"))
+    key = (*inputs, decoder, buffer)
     if key not in kept:
+        program = _read(lease, "fragments", FragmentProgram.from_bytes)
+        rates = _read(lease, "calibration", Calibration.from_bytes)
+        offset = _offset(lease)
         try:
-            kept[key] = Plans(
-                FragmentProgram.from_bytes(lease.input("fragments")),
-                Calibration.from_bytes(lease.input("calibration")),
-                decoder=decoder,
-                buffer=buffer,
-                templates=templates,
-            )
+            kept[key] = Plans(program, rates, decoder=decoder, buffer=buffer, templates=templates, offset=offset)
         except ValueError as error:
             raise Refused("bad_input", str(error)) from error
         if len(kept) > KEPT_PROGRAMS:

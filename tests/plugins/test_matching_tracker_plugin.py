@@ -14,13 +14,18 @@ import sampled
 from qcos_plugins.matching_tracker import main
 
 from qcosd.core.manifest import Manifest
+from qcosd.qec.placement import Placement
 from qcosd.sdk import Refused
 from qcosd.sdk.streams import StreamWriter
 from qcosd.sdk.testing import make_lease, stream_pair
 from qcosd.shell.manifest import read_manifest
 
 RECORDING = sampled.record(sampled.ghz(3, 3), 3e-3, 50, [[0, 1], [0, 2]])
-INPUTS = {"fragments": RECORDING.program.to_bytes(), "calibration": RECORDING.rates.to_bytes()}
+INPUTS = {
+    "fragments": RECORDING.program.to_bytes(),
+    "calibration": RECORDING.rates.to_bytes(),
+    "placement": Placement.of("default", (0, 0), []).to_bytes(),
+}
 
 
 def run(blocks: list[tuple[sampled.Block, Any]], inputs: dict[str, bytes] = INPUTS, **options: Any) -> tuple[Any, list]:
@@ -121,25 +126,35 @@ def test_what_follows_the_last_block_is_the_producers_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "options", "message"),
+    ("options", "message"),
     [
-        ({}, {"decoder": "magic"}, "unknown decoder 'magic'"),
-        ({}, {"set": {"buffer": "-1"}}, "buffer -1"),
-        ({}, {"set": {"buffer": "wide"}}, "buffer 'wide'"),
-        ({}, {"set": {"buffer": []}}, "buffer "),
-        ({}, {"decoder": ["pymatching"]}, "decoder "),
-        ({"fragments": b"\x01"}, {}, "not a fragments artifact"),
-        ({"calibration": b"\x01"}, {}, "not a calibration artifact"),
+        ({"decoder": "magic"}, "unknown decoder 'magic'"),
+        ({"set": {"buffer": "-1"}}, "buffer -1"),
+        ({"set": {"buffer": "wide"}}, "buffer 'wide'"),
+        ({"set": {"buffer": []}}, "buffer "),
+        ({"decoder": ["pymatching"]}, "decoder "),
     ],
 )
-def test_bad_input_is_refused(inputs: dict[str, bytes], options: dict[str, Any], message: str) -> None:
+def test_bad_input_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(Refused, match=message) as refused:
-        run([], {**INPUTS, **inputs}, **options)
+        run([], **options)
     assert refused.value.code == "bad_input"
+
+
+@pytest.mark.parametrize("kind", ["fragments", "calibration", "placement"])
+def test_an_artifact_that_is_none_is_its_makers_fault(kind: str) -> None:
+    with pytest.raises(Refused, match=f"not a {kind}") as refused:
+        run([], {**INPUTS, kind: b"\x01"})
+    assert (refused.value.code, refused.value.details) == ("wrong_input", {"kind": kind})
 
 
 def test_the_manifest_says_what_the_operation_is() -> None:
     manifest: Manifest = read_manifest(Path(main.__file__).with_name("plugin.toml"))
-    (operation,) = manifest.operations
-    assert (operation.service, operation.op, operation.stream_in) == ("track", "run", "rounds")
-    assert tuple(operation.consumes) == ("fragments", "calibration")
+    operations = {operation.name: operation for operation in manifest.operations}
+    for name, produced in (("track.run", ("counts",)), ("track.record", ("counts", "records"))):
+        operation = operations[name]
+        assert operation.stream_in == "rounds"
+        assert set(operation.consumes) >= {"fragments", "calibration", "placement"}
+        assert tuple(operation.produces) == produced
+    assert list(operations).index("track.run") < list(operations).index("track.record"), "counts alone come from run"
+    assert operations["track.circuits"].produces == ("circuits",)
