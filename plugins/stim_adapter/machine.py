@@ -24,7 +24,7 @@ from qcosd.qec.fragment import Decision, Fragment, FragmentProgram
 from qcosd.qec.stream import Block, child_path
 
 BlockItem = tuple[str, Block, Packed]  # ("block", header, bits)
-DecideItem = tuple[str, str, int]  # ("decide", path, k)
+DecideItem = tuple[str, str, int, int]  # ("decide", path, k, shots)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Machine:
     ``noise``: the true rates of the device.  ``compiler``: that of an earlier batch of the same program and noise, to
     save its work.  ``reference``: what makes a reference, given shots and seed.  ``faults``: for shot 0, 1, ... those that
     are injected into it, on top of the noise.  ``steer``, ``gauge_fix``: see `Compiler`.  ``round_ns``: length of a round,
-    for the time stamps.
+    ``t0_ns``: beginning of the first, for the time stamps.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Machine:
         gauge_fix: bool = True,
         faults: Sequence[Iterable[Fault]] = (),
         round_ns: int = 1000,
+        t0_ns: int = 0,
         record_bytes: int = RECORD_BYTES,
     ) -> None:
         if len(faults) > shots:
@@ -74,6 +75,7 @@ class Machine:
         self.seed = seed
         self.batch = batch
         self.round_ns = round_ns
+        self.t0_ns = t0_ns
         self._compiler = compiler or Compiler(program, noise, steer=steer, gauge_fix=gauge_fix)
         self._reference = reference
         self._program = program
@@ -84,7 +86,7 @@ class Machine:
                 self._faults[fault.slot][fault.place].append((shot, fault))
 
     def run(self) -> Generator[BlockItem | DecideItem, Packed | None, None]:
-        """Yields ("block", Block, bits) for each block, and ("decide", path, k) at the end of a fragment that decides.
+        """Yields ("block", Block, bits) for each block, and ("decide", path, k, shots) at the end of a fragment that decides.
 
         Bits are uint8 (sum(m), ceil(shots/8)).  After "decide" the packed decisions of the path's shots must be sent.
         """
@@ -97,7 +99,7 @@ class Machine:
                 last = fragment.decision is None and start == starts[-1]
                 yield self._block(branch, start, last)
             if (decision := fragment.decision) is not None:
-                reported = yield ("decide", branch.path, decision.k)
+                reported = yield ("decide", branch.path, decision.k, len(branch.shots))
                 waiting += reversed(self._children(branch, decision, reported))
 
     def _root(self) -> Branch:
@@ -133,7 +135,7 @@ class Machine:
             round=branch.round,
             rec_start=branch.records,
             m=plan.m,
-            t_hw_ns=(branch.round + length) * self.round_ns,
+            t_hw_ns=max(1, self.t0_ns + (branch.round + length) * self.round_ns),
             last=last,
         )
         branch.round += length

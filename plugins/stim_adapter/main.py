@@ -3,46 +3,48 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from qcos_plugins.stim_adapter.feed import feed
-from qcos_plugins.stim_adapter.machine import Machine
-from qcos_plugins.stim_adapter.steps import Compiler
+from qcos_plugins.stim_adapter.simulator import Compilers, Simulator
 
-from qcosd.qec.calibration import Calibration
-from qcosd.qec.device import DEFAULT_NAME, Device
-from qcosd.qec.fragment import FragmentProgram
-from qcosd.qec.placement import Placement
+from qcosd.qec.hardware import Aborted, Batch, Control, DecisionFault, feed
+from qcosd.qec.readiness import Loaded, NotReady
+from qcosd.qec.terms import Terms
 from qcosd.qec.versions import versions
 from qcosd.sdk import Plugin, Refused
 
-KEPT_PROGRAMS = 4
 MAX_SHOTS = 1024
 """Of a batch."""
 
 plugin = Plugin()
-compilers: OrderedDict[tuple[str, str], Compiler] = OrderedDict()
+loaded = Loaded()
+compilers = Compilers()
 
 
 @plugin.operation("hardware", "describe")
 def describe(lease: Any) -> Any:
     """What a planner may know of the machine (`device`)."""
-    device = _device(lease)
-    for option in ("noise", "prior"):  # better said now than when the first batch is to run
-        _rates(lease, device, option)
-    facts = {"device": device.name, "versions": versions("stim", "numpy")}
+    device = _terms(lease).device
+    facts = {"device": device.name, "batch_limit": MAX_SHOTS, "versions": versions("stim", "numpy")}
     return lease.result(outputs={"device": device.to_bytes()}, facts=facts)
 
 
 @plugin.operation("hardware", "calibrate")
 def calibrate(lease: Any) -> Any:
     """The machine's own opinion of its error rates (`calibration`): the option `prior`, or the truth."""
-    prior = lease.options.get("prior")
-    rates = _rates(lease, _device(lease), "noise" if prior is None else "prior").floored()
+    rates = _terms(lease).calibration()
     return lease.result(outputs={"calibration": rates.to_bytes()}, facts={"calibration": rates.id})
+
+
+@plugin.operation("hardware", "prepare")
+def prepare(lease: Any) -> Any:
+    """Loads a placed program and says that it can run (`ready`)."""
+    device = _terms(lease).device
+    with _refusing():
+        _, _, ready = loaded.load(lease.inputs, lease.input, device)
+    return lease.result(outputs={"ready": ready.to_bytes()})
 
 
 @plugin.operation("hardware", "run")
@@ -50,52 +52,42 @@ def run(lease: Any) -> Any:
     """One batch of `fragments`, streamed as raw records."""
     if lease.shots > MAX_SHOTS:
         raise Refused("bad_input", f"batch of {lease.shots} shots: this machine runs at most {MAX_SHOTS} side by side")
-    device = _device(lease)
-    noise = _rates(lease, device, "noise")
-    with _refusing("wrong_output"):
-        compiler = _compiler(lease, noise)
-        compiler.check_placement(Placement.from_bytes(lease.input("placement")), device)
-    machine = Machine(
-        compiler.program, noise, lease.shots, lease.seed, lease.batch, compiler=compiler, round_ns=device.round_ns
-    )
-    feed(machine, lease.stream)
+    terms = _terms(lease)
+    device = terms.device
+    rates = terms.truth(lease.seed, lease.batch), terms.calibrated(lease.seed, lease.batch)
+    with _refusing():
+        program, placement, _ = loaded.load(lease.inputs, lease.input, device)
+        control = Control(Simulator(device, rates[0], compilers, rates[1]))
+        control.prepare(program, placement)
+        feed(
+            control,
+            lease.stream,
+            Batch(lease.batch, lease.shots, lease.seed),
+            can_pause=device.can_pause,
+            buffer_blocks=device.buffer_blocks,
+            check=lease.check,
+        )
     return lease.result()
 
 
-def _device(lease: Any) -> Device:
-    name = lease.options.get("device") or DEFAULT_NAME
-    with _refusing("bad_input"):
-        if not isinstance(name, str):
-            raise ValueError(f"device {name!r}: a name expected")
-        return Device.named(name)
-
-
-def _rates(lease: Any, device: Device, option: str) -> Calibration:
-    """Rates of the strength that an option gives, of the device file's if it gives none."""
-    p = lease.options.get(option)
-    with _refusing("bad_input"):
-        if p is not None and (type(p) not in (int, float) or not 0 <= p < 0.5):
-            raise ValueError(f"{option} {p!r}: a number in [0, 0.5) expected")
-        return device.noise.rates(p)
-
-
-def _compiler(lease: Any, noise: Calibration) -> Compiler:
-    """That of an earlier batch of the same program, where there is one."""
-    key = (lease.inputs["fragments"], noise.id)
-    if key not in compilers:
-        compilers[key] = Compiler(FragmentProgram.from_bytes(lease.input("fragments")), noise)
-        if len(compilers) > KEPT_PROGRAMS:
-            compilers.popitem(last=False)
-    compilers.move_to_end(key)
-    return compilers[key]
+def _terms(lease: Any) -> Terms:
+    try:
+        return Terms.of(lease.options)
+    except ValueError as error:
+        raise Refused("bad_input", str(error)) from error
 
 
 @contextmanager
-def _refusing(code: str) -> Iterator[None]:
+def _refusing() -> Iterator[None]:
+    """Errors of others under the names that the kernel knows."""
     try:
         yield
-    except (ValueError, TypeError) as error:
-        raise Refused(code, str(error)) from error
+    except NotReady as error:
+        raise Refused("wrong_input", str(error), {"kind": error.kind}) from error
+    except DecisionFault as error:
+        raise Refused("wrong_input", str(error), {"stream": "rounds"}) from error
+    except Aborted as error:
+        raise Refused("retry_later", str(error)) from error
 
 
 if __name__ == "__main__":

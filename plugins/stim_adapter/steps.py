@@ -19,7 +19,6 @@ import stim
 from qcos_plugins.stim_adapter.frames import reader
 
 from qcosd.qec.calibration import Calibration, NoiseLine, noise_after, noise_before
-from qcosd.qec.device import Device
 from qcosd.qec.fragment import (
     SEAM,
     Fragment,
@@ -34,7 +33,6 @@ from qcosd.qec.fragment import (
     Slot,
 )
 from qcosd.qec.geometry import Coord, Rect, other, spanning_rect
-from qcosd.qec.placement import Placement
 
 Place = tuple[int, int, bool]  # (part, instruction, after?): where in a slot a fault strikes
 
@@ -102,17 +100,24 @@ class BlockPlan(NamedTuple):
 
 
 class Compiler:
-    """Steps of the blocks of a program on a device with the given true error rates.
+    """Steps of the blocks of a program on a device with the given true error rates.  ``offset``: of its placement there.
 
     Blocks are compiled when they are first asked for and kept, so that batches of one program share them.  ``steer``
     and ``gauge_fix`` are False only in negative controls: either one makes answers wrong while every detector is silent.
     """
 
     def __init__(
-        self, program: FragmentProgram, noise: Calibration, *, steer: bool = True, gauge_fix: bool = True
+        self,
+        program: FragmentProgram,
+        noise: Calibration,
+        *,
+        offset: Coord = (0, 0),
+        steer: bool = True,
+        gauge_fix: bool = True,
     ) -> None:
         self.program = program
         self.noise = noise
+        self.offset = offset
         self.steer = steer
         self.gauge_fix = gauge_fix
         self.sites: dict[Coord, int] = {}
@@ -129,14 +134,6 @@ class Compiler:
         for site in sorted(every, key=lambda c: (c[1], c[0])):
             self.sites[site] = len(self.sites)
         self.names = {site: str(qubit) for site, qubit in self.sites.items()}
-
-    def check_placement(self, placement: Placement, device: Device) -> None:
-        """Raises ValueError unless every site of the program has a place on this device."""
-        if placement.device != device.name:
-            raise ValueError(f"the placement is for device {placement.device}, this is {device.name}")
-        for site in self.sites:
-            if site not in placement.index or not device.has(placement.on_device(site)):
-                raise ValueError(f"the placement has no site of {device.name} for {site}")
 
     def blocks(self, fragment: Fragment) -> range:
         """First slots of the blocks of a fragment: up to d slots each.  A path ends with a block, be it an empty one."""
@@ -187,6 +184,7 @@ class _Writer:
         reads = {e.patch: e for e in slot.events if isinstance(e, Measure)}
         turns = {e.patch for e in slot.events if isinstance(e, Hadamard)}
         merges: list[Merge] | None = [e for e in slot.events if isinstance(e, Merge)]
+        rates, offset = self._compiler.noise, self._compiler.offset
         for i, part in enumerate(slot.parts):
             if part.rank >= SEAM and merges:
                 for merge in merges:
@@ -196,14 +194,14 @@ class _Writer:
             for j, instruction in enumerate(part.instructions):
                 if instruction.name in ("M", "MX") and part.rank < SEAM and lone in reads:
                     self._measure(reads.pop(lone), instruction)
-                self._noise(noise_before(instruction, self._compiler.noise), number, (i, j, False))
+                self._noise(noise_before(instruction, rates, offset), number, (i, j, False))
                 self._instruction(instruction, part)
                 if part.rank < SEAM and instruction.name in ("R", "RX", "HANDOVER_Y") and lone in births:
                     self._birth(births.pop(lone))
                 elif instruction.name == "H" and lone in turns:
                     turns.remove(lone)
                     self._steps.append(Turn(lone))
-                self._noise(noise_after(instruction, self._compiler.noise), number, (i, j, True))
+                self._noise(noise_after(instruction, rates, offset), number, (i, j, True))
         if births or reads or turns or merges:
             raise ValueError(f"events without parts: {[*births.values(), *reads.values(), *turns, *(merges or ())]}")
 

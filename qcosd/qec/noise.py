@@ -41,8 +41,8 @@ class Noise:
     """Probability per round that none of its records arrives, in any shot."""
     discard: float = 0.0
     """Probability per shot and block of rounds that hardware calls the shot worthless."""
-    sites: Mapping[Coord, Mapping[str, float]] = field(default_factory=dict)
-    couplers: Mapping[Coupler, float] = field(default_factory=dict)
+    sites: Mapping[Coord, Mapping[str, float]] = field(default_factory=dict, hash=False)
+    couplers: Mapping[Coupler, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for key in LOSSES:

@@ -15,13 +15,13 @@ from loopback import run as looped
 from qcos_plugins.matching_tracker.follow import follow
 from qcos_plugins.matching_tracker.tracker import Tracker
 from qcos_plugins.stim_adapter import main
-from qcos_plugins.stim_adapter.feed import ContradictoryDecision, feed
-from qcos_plugins.stim_adapter.machine import Machine
+from qcos_plugins.stim_adapter.simulator import KEPT, Compilers, Simulator
 from qcos_plugins.stim_adapter.steps import Compiler
 from test_stim_adapter import BRANCHES
 
 from qcosd.qec.calibration import PRIOR_FLOOR, Calibration
 from qcosd.qec.device import Device
+from qcosd.qec.hardware import Batch, Control, DecisionFault, feed
 from qcosd.qec.placement import Placement
 from qcosd.qec.stream import Decided
 from qcosd.sdk import Refused
@@ -30,7 +30,9 @@ from qcosd.sdk.testing import make_lease, read_manifest, stream_pair
 SIMD = stim.Circuit.__module__.removeprefix("stim._stim_")
 PROGRAM = prepared(BRANCHES)
 PLACEMENT = Placement.of("default", (2, 4), Compiler(PROGRAM, PRIOR).sites)
-INPUTS = {"fragments": PROGRAM.to_bytes(), "placement": PLACEMENT.to_bytes(), "calibration": PRIOR.to_bytes()}
+NAKED = {"fragments": PROGRAM.to_bytes(), "placement": PLACEMENT.to_bytes()}
+READY = main.prepare(make_lease("hardware.prepare", NAKED)).outputs["ready"]
+INPUTS = NAKED | {"calibration": PRIOR.to_bytes(), "ready": READY}
 
 
 def run(inputs: dict[str, bytes] = INPUTS, shots: int = 100, seed: int = 5, **options: Any) -> Tracker:
@@ -57,7 +59,7 @@ def rates(**options: Any) -> Calibration:
 def test_the_manifest_names_what_the_plugin_offers() -> None:
     manifest = read_manifest(Path(main.__file__).with_name("plugin.toml"))
     assert {f"{op.service}.{op.op}" for op in manifest.operations} == {
-        f"hardware.{op}" for op in ("describe", "calibrate", "run")
+        f"hardware.{op}" for op in ("describe", "calibrate", "prepare", "run")
     }
 
 
@@ -121,14 +123,14 @@ def test_a_batch_through_a_stream_is_the_batch_of_the_machine(noise: float) -> N
 
 
 def test_batches_of_one_program_share_what_was_compiled() -> None:
-    main.compilers.clear()
-    run(seed=1)
-    (compiler,) = main.compilers.values()
-    run(seed=2)
-    assert list(main.compilers.values()) == [compiler]
+    compilers = Compilers()
+    first = compilers.of(PROGRAM, PRIOR, (2, 4))
+    assert compilers.of(PROGRAM, PRIOR, (2, 4)) is first
+    assert compilers.of(PROGRAM, PRIOR, (0, 0)) is not first
     for noise in (1e-4, 2e-4, 3e-4, 4e-4):
-        run(noise=noise, shots=1)
-    assert len(main.compilers) == main.KEPT_PROGRAMS
+        compilers.of(PROGRAM, Calibration.uniform(noise), (2, 4))
+    assert len(compilers) == KEPT
+    assert compilers.of(PROGRAM, PRIOR, (2, 4)) is not first
 
 
 @pytest.mark.parametrize(
@@ -143,10 +145,12 @@ def test_batches_of_one_program_share_what_was_compiled() -> None:
     ids=["no placement", "another device", "a site short", "off the grid", "no fragments"],
 )
 def test_artifacts_that_do_not_fit_are_refused(kind: str, data: bytes) -> None:
-    lease = make_lease("hardware.run", INPUTS | {kind: data}, shots=1, batch=0)
-    with pytest.raises(Refused) as refused:
-        main.run(lease)
-    assert refused.value.code == "wrong_output"
+    for operation, inputs in ((main.prepare, NAKED), (main.run, INPUTS)):
+        lease = make_lease(f"hardware.{operation.__name__}", inputs | {kind: data}, shots=1, batch=0)
+        with pytest.raises(Refused) as refused:
+            operation(lease)
+        assert refused.value.code == "wrong_input"
+        assert refused.value.details == {"kind": kind}
 
 
 @pytest.mark.parametrize("second", [0, 1], ids=["equal", "contradiction"])
@@ -155,12 +159,13 @@ def test_an_equal_decision_is_ignored_and_a_contradiction_is_a_fault(second: int
     with ThreadPoolExecutor() as pool:
         deciding = pool.submit(decide, reader, [("", 0, 0), ("", 0, second), ("k0=0", 1, 0)])
         try:
-            machine = Machine(PROGRAM, PRIOR, 1, 1)
+            control = Control(Simulator(Device(), PRIOR, Compilers()))
+            control.prepare(PROGRAM, PLACEMENT)
             if second:
-                with pytest.raises(ContradictoryDecision):
-                    feed(machine, writer)
+                with pytest.raises(DecisionFault):
+                    feed(control, writer, Batch(0, 1, 1))
             else:
-                assert feed(machine, writer)["blocks"] > 3
+                assert feed(control, writer, Batch(0, 1, 1))["blocks"] > 3
         finally:
             writer.close()
             deciding.result()
