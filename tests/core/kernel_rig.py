@@ -35,7 +35,7 @@ from qcosd.core.events import (
 )  # fmt: skip
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest, Operation, Restart
-from qcosd.protocol import Message, Side, Type, decode, encode
+from qcosd.protocol import Message, Side, Type, decode, encode, error_table
 
 
 def manifest(name: str, *operations: Operation, **changes: Any) -> Manifest:
@@ -204,7 +204,9 @@ class Rig:
             if (operation.service, operation.op) == (lease["service"], lease["op"])
         )  # fmt: skip
         address = self.address(component)
-        outputs = {kind: self.put(address, f"{kind} {lease['job']} {lease['batch']}".encode()) for kind in produces}
+        outputs = {
+            kind: self.put(address, f"{component} {kind} {lease['job']} {lease['batch']}".encode()) for kind in produces
+        }
         body = {
             "lease": lease["lease"],
             "epoch": lease["epoch"],
@@ -219,6 +221,25 @@ class Rig:
         lease = self.lease(component)
         assert self.done(component, lease, summary, **facts).type is Type.ACK
         return lease
+
+    def fail(self, component: str, lease: dict[str, Any], name: str, message: str = "", **details: Any) -> Message:
+        """Report a lease as failed."""
+        error = error_table(name, message, details)
+        body = {"lease": lease["lease"], "epoch": lease["epoch"], "error": error}
+        return self.ask(self.address(component), Type.FAILED, body)
+
+    def give_up(self, component: str) -> None:
+        """Answer all REVOKEs that a component has got."""
+        address = self.address(component)
+        while any(message.type is Type.REVOKE for message in self.inbox[address]):
+            body = self.read(address, Type.REVOKE).body
+            self.tell(address, Type.REVOKED, {"lease": body["lease"], "epoch": body["epoch"]})
+
+    def bury(self, component: str) -> None:
+        """A component that the kernel has killed is gone, and its next process is there."""
+        assert self.state(component) == "killing"
+        self.kill(component)
+        self.advance(0.0)
 
     def boot(self) -> None:
         """Do all operations of the whole job of the QEC path."""
