@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from qcos_plugins.grid_mapper.footprint import OverlapError
 from qcos_plugins.grid_mapper.mapper import CannotMove, DoesNotFit, NotCoupled, placed
@@ -13,23 +14,32 @@ from qcosd.qec.fragment import FragmentProgram
 from qcosd.qec.versions import versions
 from qcosd.sdk import Interrupt, Plugin, Refused
 
+T = TypeVar("T")
+
 plugin = Plugin()
 
 
 @plugin.operation("map", "place")
 def place(lease: Any) -> Any:
     """`fragments` on canonical coordinates and a `device` to a `placement`."""
+    program = _read(lease, "fragments", FragmentProgram.from_bytes)
+    device = _read(lease, "device", Device.from_bytes)
     try:
-        program = FragmentProgram.from_bytes(lease.input("fragments"))
-        device = Device.from_bytes(lease.input("device"))
         placement, facts = placed(program, device)
     except DoesNotFit as error:
         raise Interrupt("does_not_fit", str(error), error.details) from error
-    except CannotMove as error:
-        raise Refused("unsupported", str(error)) from error
-    except (OverlapError, NotCoupled, ValueError) as error:
-        raise Refused("wrong_output", str(error)) from error
+    except (CannotMove, OverlapError, NotCoupled, ValueError) as error:
+        # The device was described before the program was made for it.
+        raise Refused("wrong_input", str(error), {"kind": "fragments"}) from error
     return lease.result(outputs={"placement": placement.to_bytes()}, facts={**facts, "versions": versions("networkx")})
+
+
+def _read(lease: Any, kind: str, reader: Callable[[bytes], T]) -> T:
+    data = lease.input(kind)
+    try:
+        return reader(data)
+    except ValueError as error:
+        raise Refused("wrong_input", str(error), {"kind": kind}) from error
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def optimise(lease: Any) -> Any:
     try:
         program = LogicalProgram.from_bytes(data)
     except ProgramError as error:
-        raise Refused("bad_input", f"logical: {error}") from error
+        raise Refused("wrong_input", f"logical: {error}", {"kind": "logical"}) from error
     if wanted == "off":
         return lease.result(outputs={"optimised": data}, facts={"optimise": "off"})
     end = time.monotonic() + budget

@@ -29,11 +29,12 @@ def prepare_(lease: Any) -> Any:
     try:
         program = LogicalProgram.from_bytes(lease.input("optimised"))
     except ProgramError as error:
-        raise Refused("bad_input", str(error)) from error
+        raise Refused("wrong_input", str(error), {"kind": "optimised"}) from error
     try:
         movement = bool(msgpack.unpackb(lease.input("device"))["movement"])
     except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
-        raise Refused("bad_input", f"the device does not say whether it moves qubits: {error!r}") from error
+        text = f"the device does not say whether it moves qubits: {error!r}"
+        raise Refused("wrong_input", text, {"kind": "device"}) from error
     try:
         fragments = prepare(program, distance, movement)
     except Unsupported as error:

@@ -103,12 +103,12 @@ def check(program: FragmentProgram, placement: Placement, device: Device) -> tup
         sites.update(instruction.targets)
         if instruction.name == "CX":
             couplers.update(_pairs(instruction))
-    for site in sites:
-        if site not in placement.index or not device.has(placement.on_device(site)):
-            raise NotReady("placement", f"the placement has no living site of {device.name} for {list(site)}")
     for a, b in couplers:
         if abs(a[0] - b[0]) != 1 or abs(a[1] - b[1]) != 1:
             raise NotReady("fragments", f"device {device.name} does not couple {list(a)} and {list(b)}")
+    for site in sites:
+        if site not in placement.index or not device.has(placement.on_device(site)):
+            raise NotReady("placement", f"the placement has no living site of {device.name} for {list(site)}")
     _check_resets(program)
     return len(sites), rounds, paths
 

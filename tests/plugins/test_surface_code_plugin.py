@@ -62,9 +62,9 @@ def test_the_distance_is_3_by_default():
             ({"set": {"max_branches": n}}, "bad_input", f"max_branches {n!r}")
             for n in (0, -1, "0", "", "x", "1.5", "²", True)
         ],
-        ({"logical": b"\x00"}, "bad_input", "logical program"),
-        ({"device": msgpack.packb({})}, "bad_input", "moves qubits"),
-        ({"device": b"\xc1"}, "bad_input", "moves qubits"),
+        ({"logical": b"\x00"}, "wrong_input", "logical program"),
+        ({"device": msgpack.packb({})}, "wrong_input", "moves qubits"),
+        ({"device": b"\xc1"}, "wrong_input", "moves qubits"),
         ({"device": msgpack.packb({"movement": False})}, "unsupported", "bell.qasm:4: h"),
     ],
 )
