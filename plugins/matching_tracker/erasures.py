@@ -77,11 +77,11 @@ class Erasures:
     def __init__(self, structure: Structure, probabilities: Floats) -> None:
         self._structure = structure
         self._lines = [
-            f"error({p!r}) {edge.text}"
+            (edge.detectors, f"error({p!r}) {edge.text}")
             for edge, p in zip(structure.edges, probabilities.tolist(), strict=True)
             if p > 0
         ]
-        self._matching = self._graph(self._lines)
+        self._matching = self._graph([line for _, line in self._lines])
 
     def decode(self, syndrome: Bits, losses: Sequence[Lost]) -> Bits:
         """uint8 (detectors, bytes) -> uint8 (predictions, bytes), both packed along the shots.  ``losses``: of each shot.
@@ -132,11 +132,13 @@ class Erasures:
         known = [(edge, _data(matching, edge)) for edge in edges]
         if all(data is not None for _, data in known):
             kept = [(edge, data) for edge, data in known if data is not None]
-            for edge, data in kept:
-                _put(matching, edge, 0.0, data["fault_ids"])
+            for edge, _ in kept:
+                _put(matching, edge, 0.0, set(edge.effects))
         else:
             # An edge cannot be taken out of a graph again.
-            matching = self._graph(self._lines + [f"error(0.5) {edge.text}" for edge in edges])
+            taken = {edge.detectors for edge in edges}
+            others = [line for detectors, line in self._lines if detectors not in taken]
+            matching = self._graph([f"error(0.5) {edge.text}" for edge in edges] + others)
         try:
             return matching.decode_batch(rows, bit_packed_shots=True, bit_packed_predictions=True)
         finally:

@@ -140,7 +140,11 @@ class Sorter:
         return known[piece.detectors]
 
     def record(self, flip: Flip) -> int | None:
-        """As `edge`, or HOPELESS, for what a flipped record does."""
+        """As `edge`, or HOPELESS, for what a flipped record does.
+
+        Its effects are its own even if an error flips the same detectors: the records of a hand-over flip no observable,
+        and an error that does as much to the detectors may.
+        """
         detectors = flip.detectors
         if not detectors:
             return HOPELESS if flip.observables else None
@@ -148,7 +152,7 @@ class Sorter:
             return None
         if len(detectors) > 2:
             return HOPELESS if min(self._slots[d] for d in detectors) < self._commit else None
-        return self.edge(Component(*flip))
+        return self._decide(Component(*flip))
 
     def _decide(self, piece: Component) -> int | None:
         detectors, observables = piece
