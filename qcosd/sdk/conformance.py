@@ -20,12 +20,15 @@ from typing import Any
 
 import msgpack
 
-from qcosd.protocol import ERRORS, VERSION, Message, Type, error_table
+from qcosd.protocol import ERRORS, VERSION, Message, Type, encode, error_table
 from qcosd.sdk.lone_bus import HEARTBEAT, INCARNATION, Breach, LoneBus
 from qcosd.sdk.testing import Manifest, read_manifest
 
 ANSWER = 5.0
 """Seconds within which a plugin must answer what needs no work."""
+
+RUBBISH = bytes(range(256))
+"""An input that is of no kind."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +148,15 @@ def _revoke(bus: LoneBus, lease: int, epoch: int) -> None:
     bus.expect(name, lambda message: message.type is Type.REVOKED and message.body == body, 2 * ANSWER)
 
 
-def _lease_body(manifest: Manifest, index: int, lease: int, epoch: int) -> dict[str, Any]:
+def _lease_body(
+    manifest: Manifest, index: int, lease: int, epoch: int, data: bytes = b"no such artifact"
+) -> dict[str, Any]:
     operation = manifest.operations[index]
-    nothing = hashlib.sha256(b"no such artifact").hexdigest()
+    sha = hashlib.sha256(data).hexdigest()
     return {
         "lease": lease, "epoch": epoch, "job": "1", "service": operation.service, "op": operation.op,
         "batch": 0 if operation.each == "batch" else None, "options": {}, "shots": 1, "seed": 1,
-        "inputs": {kind: {"sha": nothing, "size": 16} for kind in operation.consumes}, "stream": None, "budget": 60.0,
+        "inputs": {kind: {"sha": sha, "size": len(data)} for kind in operation.consumes}, "stream": None, "budget": 60.0,
     }  # fmt: skip
 
 
@@ -181,8 +186,7 @@ def _lease(bus: LoneBus, manifest: Manifest) -> None:
             raise Breach(
                 f"{end.type.name} of lease {end.body['lease']}, epoch {end.body['epoch']}; given was {lease}, 1"
             )
-        if end.type is Type.FAILED and end.body["error"]["name"] not in ERRORS:
-            raise Breach(f"{operation.name} fails with {end.body['error']['name']!r}, which is not in the error table")
+        _check_error(manifest, index, end)
         _alive(bus)
         ends = [
             message
@@ -191,6 +195,40 @@ def _lease(bus: LoneBus, manifest: Manifest) -> None:
         ]
         if len(ends) > 1:
             raise Breach(f"{operation.name} was done twice for a lease that was repeated")
+
+
+def _check_error(manifest: Manifest, index: int, end: Message) -> None:
+    """A failure has a name of the table; an input that is said to be wrong is one that was given."""
+    operation = manifest.operations[index]
+    if end.type is not Type.FAILED:
+        return
+    error = end.body["error"]
+    if error["name"] not in ERRORS:
+        raise Breach(f"{operation.name} fails with {error['name']!r}, which is not in the error table")
+    accused = (error.get("details") or {}).get("kind")
+    if error["name"] == "wrong_input" and accused not in operation.consumes:
+        raise Breach(f"{operation.name} fails with wrong_input of {accused!r}, which is none of what it consumes")
+
+
+def _rubbish(bus: LoneBus, manifest: Manifest) -> None:
+    checks = [index for index, operation in enumerate(manifest.operations) if operation.checks]
+    if checks:
+        _greet(bus, manifest)
+
+    def answer(message: Message) -> bool:
+        if message.type is not Type.BLOB_GET:
+            return _answer_work(bus, message)
+        body = {"sha": message.body["sha"], "offset": 0, "size": len(RUBBISH)}
+        bus.say_frames(encode(Message(Type.BLOB_DATA, body, message.id, bus.boot, payload=(RUBBISH,))))
+        return False
+
+    for index in checks:
+        bus.say(Type.LEASE, _lease_body(manifest, index, index + 1, 1, RUBBISH))
+        name = manifest.operations[index].name
+        end = bus.expect(f"end of {name} with inputs that are rubbish", answer, 6 * ANSWER)
+        if end.type is Type.DONE:
+            raise Breach(f"{name} finds nothing wrong with rubbish")
+        _check_error(manifest, index, end)
 
 
 def _revoke_running(bus: LoneBus, manifest: Manifest) -> None:
@@ -230,6 +268,7 @@ RULES: tuple[tuple[str, Callable[[LoneBus, Manifest], None]], ...] = (
     ("says HELLO again after REHELLO", _rehello),
     ("answers REVOKE of an unknown lease with REVOKED", _revoke_unknown),
     ("ends each lease once, and names its errors as the table does", _lease),
+    ("lets no rubbish pass where it checks", _rubbish),
     ("gives up a lease that is revoked", _revoke_running),
     ("leaves on STOP with GOODBYE and status 0", _stop),
     ("leaves on SIGTERM", _terminate),

@@ -15,6 +15,7 @@ class Refused(SdkError):
     """Raised by an operation: this work cannot be done, and a retry will not help (except code ``retry_later``).
 
     ``code`` is a name of the error table of docs/PROTOCOL.md, e.g. ``bad_input`` with the message "ghz.qasm:3: text".
+    ``wrong_input`` accuses whoever made an input: ``details`` say which one, {"kind": KIND} or {"stream": NAME}.
     """
 
     def __init__(self, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:

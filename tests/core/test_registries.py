@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kernel_rig import HELLO, QEC, Rig
 
 from qcosd.core.alarms import Alarms
-from qcosd.core.entropy import Entropy
 from qcosd.core.batches import seed_of
+from qcosd.core.entropy import Entropy
 from qcosd.core.events import Address, Limits
 from qcosd.core.quota import Quota, Resource
 from qcosd.core.results import SummaryError, merge

@@ -133,6 +133,42 @@ def test_a_result_without_the_promised_output_is_a_wrong_output() -> None:
     assert error_of(lambda lease: lease.result())["name"] == "wrong_output"
 
 
+def refusing(lease: Lease) -> Result:
+    """Lets nothing pass but what ends in a full stop."""
+    if not lease.input("copied").endswith(b"."):
+        raise Refused("wrong_input", "no full stop", {"kind": "copied"})
+    return lease.result()
+
+
+def checked(*copies: bytes) -> Bench:
+    """Components that make these copies, the first one preferred, and one that checks them."""
+    checker = Plugin()
+    checker.operation("verify", "copy")(refusing)
+    check = Operation("verify", "copy", ("copied",), checks=("copied",))
+    makers = [
+        (copier(lambda lease, copy=copy: lease.result({"copied": copy})), manifest(name=f"copier{n}", rank=-n))
+        for n, copy in enumerate(copies)
+    ]
+    return Bench((checker, manifest(check, name="checker")), *makers)
+
+
+def test_a_wrong_artifact_is_made_again_by_another_plugin() -> None:
+    with checked(b"wrong", b"right.") as bench:
+        outcome = bench.run({"original": b"x"}, target="copied")
+        assert outcome.document["state"] == "done" and outcome.outputs["copied"] == b"right."
+        assert outcome.document["verified"] == ["copied"]
+        (degraded,) = outcome.document["degraded"]
+        assert "copier1 took over from copier0" in degraded and "no full stop" in degraded
+
+
+def test_a_wrong_artifact_that_nobody_else_makes_fails_the_job() -> None:
+    with checked(b"wrong") as bench:
+        document = bench.run({"original": b"x"}, target="copied").document
+    error = document["error"]
+    assert error["name"] == "wrong_output"
+    assert "copier0" in error["message"] and "no full stop" in error["message"]
+
+
 def test_retry_later_is_tried_again() -> None:
     tries: list[int] = []
 

@@ -69,6 +69,38 @@ def test_a_broken_plugin_is_caught(damage: str, rule: str, tmp_path: Path, monke
     assert finding.fault
 
 
+CHECKER = """
+from qcosd.sdk import Plugin, Refused
+plugin = Plugin()
+
+@plugin.operation("hello", "greet")
+def greet(lease):
+    data = lease.input("greeting")
+    BODY
+
+if __name__ == "__main__":
+    plugin.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ('raise Refused("wrong_input", "not text", {"kind": "greeting"})', ""),
+        ('raise Refused("unsupported", "too long")', ""),
+        ('raise Refused("wrong_input", "not text", {"kind": "greeted"})', "none of what it consumes"),
+        ('raise Refused("wrong_input", "not text")', "none of what it consumes"),
+        ("return lease.result()", "finds nothing wrong"),
+    ],
+)
+def test_a_check_must_find_rubbish_and_say_where(body: str, fault: str, tmp_path: Path) -> None:
+    text = MANIFEST.replace('produces = ["greeted"]', 'produces = []\nchecks = ["greeting"]')
+    (tmp_path / "plugin.toml").write_text(text)
+    (tmp_path / "main.py").write_text(CHECKER.replace("BODY", body))
+    (finding,) = examine(tmp_path, only="rubbish")
+    assert fault in finding.fault and bool(fault) == bool(finding.fault)
+
+
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["/nowhere"]])
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert conformance.main(arguments) == 2
