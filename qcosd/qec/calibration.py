@@ -158,16 +158,14 @@ class Calibration:
         """Raises ValueError when the bytes are not a `calibration` artifact of this version."""
         doc = open_artifact("calibration", VERSION, data)
         try:
-            return cls(
-                **{kind: _float(doc["rates"][kind]) for kind in RATES},
-                sites={
-                    _site(x, y): {kind: _float(rate) for kind, rate in rates.items()} for x, y, rates in doc["sites"]
-                },
-                couplers={(_site(x, y), _site(z, w)): _float(rate) for x, y, z, w, rate in doc["couplers"]},
-                valid_from=int(doc["valid_from"]),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
+            rates = {kind: _float(doc["rates"][kind]) for kind in RATES}
+            sites = {_site(x, y): {kind: _float(rate) for kind, rate in by.items()} for x, y, by in doc["sites"]}
+            couplers = {(_site(x, y), _site(z, w)): _float(rate) for x, y, z, w, rate in doc["couplers"]}
+            if type(valid_from := doc["valid_from"]) is not int:
+                raise TypeError(f"valid_from is {valid_from!r}")
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not a calibration artifact: {error!r}") from error
+        return cls(**rates, sites=sites, couplers=couplers, valid_from=valid_from)
 
 
 def noise_before(instruction: Instruction, rates: Calibration, offset: Coord = (0, 0)) -> list[NoiseLine]:

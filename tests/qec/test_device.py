@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -23,7 +24,7 @@ def test_shipped_devices_load_by_name_and_by_path(path: Path) -> None:
     device = Device.load(path.stem)
     assert device == Device.load(str(path)) == Device.load(path)
     assert device.name == path.stem
-    assert Device.from_bytes(device.to_bytes()) == device
+    assert Device.from_bytes(device.to_bytes()) == replace(device, noise=Noise())
 
 
 def test_the_default_is_built_in_and_equals_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
