@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bus glue of `track.decode`: a batch of a foreign experiment becomes counts of the logical errors that decoding leaves."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from time import perf_counter
+from typing import Any
+
+import msgpack
+from qcos_plugins.matching_tracker.experiment_tracker import ExperimentTracker
+from qcos_plugins.matching_tracker.experiment_windows import ModelWindows
+from qcos_plugins.matching_tracker.fault import Aborted, StreamFault
+from qcos_plugins.matching_tracker.follow import follow
+
+from qcosd.qec.experiment import Experiment
+from qcosd.qec.versions import versions
+from qcosd.sdk import Refused
+from qcosd.sdk import StreamFault as BrokenStream
+
+KEPT = 2
+
+kept: OrderedDict[tuple[object, ...], tuple[Experiment, ModelWindows]] = OrderedDict()
+
+
+def decode(lease: Any, decoder: str) -> Any:
+    """One batch, with an admitted decoder."""
+    experiment, windows = _windows(lease, decoder)
+    tracker = ExperimentTracker(experiment, windows, lease.shots, batch=lease.batch, clock=perf_counter)
+    try:
+        follow(tracker, lease.stream, lease.progress)
+        summary = tracker.summary()
+    except Aborted as end:
+        raise Refused("retry_later", str(end), end.details) from end
+    except (StreamFault, BrokenStream) as fault:
+        raise Refused("wrong_input", str(fault), {"stream": "rounds", **getattr(fault, "details", {})}) from fault
+    return lease.result(
+        outputs={"counts": msgpack.packb(summary["sum"])},
+        facts={"versions": versions("pymatching", "stim", "numpy")},
+        summary=summary,
+    )
+
+
+def _windows(lease: Any, decoder: str) -> tuple[Experiment, ModelWindows]:
+    """Those of an earlier batch of the same work, where there is one."""
+    key = (lease.inputs["experiment"], decoder)
+    if key not in kept:
+        data = lease.input("experiment")
+        try:
+            experiment = Experiment.from_bytes(data)
+            kept[key] = (experiment, ModelWindows(experiment, decoder=decoder))
+        except ValueError as error:
+            raise Refused("wrong_input", str(error), {"kind": "experiment"}) from error
+        if len(kept) > KEPT:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key]
