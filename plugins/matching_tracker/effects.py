@@ -52,7 +52,9 @@ def settled_effects(plans: Plans, decisions: Sequence[int], detectors: Sequence[
         for instance, first in step.instances:
             (left, top), template = instance.origin, instance.template
             own = [number[step.window.start + d.slot, d.kind, d.x + left, d.y + top] for d in template.detectors]
-            for edge in template.structure.edges:
+            structure = template.structure
+            # Edges of no error are there for missing records only.
+            for edge in (structure.edges[number] for number in {e for error in structure.errors for e in error}):
                 if edge.committed:
                     bits: set[int] = set()
                     for effect in edge.effects:

@@ -18,10 +18,12 @@ from qcosd.ctl.failure import Failure
 
 COMMANDS = {
     "run": "qcosd.ctl.run:run",
+    "replay": "qcosd.ctl.replay:replay",
     "job": "qcosd.ctl.job:job",
     "plugin": "qcosd.ctl.plugin:plugin",
     "status": "qcosd.ctl.status:status",
     "events": "qcosd.ctl.events:events",
+    "decoders": "qcosd.ctl.decoders:decoders",
     "version": "qcosd.ctl.version:version",
 }
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import click
 
 from qcosd.ctl import failure, output
 from qcosd.ctl.connection import chosen_runtime_dir, daemon_options, translated
-from qcosd.ctl.failure import Failure
+from qcosd.ctl.failure import Failure, bad_usage
 from qcosd.ctl.interrupt import Interrupted, Interrupts
 from qcosd.ctl.progress import Progress
-from qcosd.ctl.submission import Submission, submission_options
+from qcosd.ctl.records import RecordsDirectory, write
+from qcosd.ctl.submission import Sendable, Submission, submission_options
 
 CANCEL_GRACE = 5.0
 """Seconds that a cancellation may take after Ctrl-C. A second Ctrl-C waits for nothing."""
@@ -24,16 +25,39 @@ CANCEL_GRACE = 5.0
 
 @click.command()
 @submission_options
+@click.option(
+    "--records", metavar="DIR", help="Write records, circuits and outcomes of all shots into a new directory."
+)
 @daemon_options
-def run(file: str, kind: str, key: str | None, as_json: bool, runtime_dir: str | None, **words: Any) -> int:
+def run(
+    file: str,
+    kind: str,
+    key: str | None,
+    records: str | None,
+    as_json: bool,
+    runtime_dir: str | None,
+    **words: Any,
+) -> int:
     """Run the OpenQASM program FILE and print its result.
 
     Without a daemon, a private one is started for this job and removed afterwards. Ctrl-C cancels the job.
     """
+    if records is not None:
+        if words["target"] != "counts":
+            raise bad_usage(f"--target {words['target']}: --records goes with counts")
+        words["target"] = "records"
     submission = Submission.of(file, kind, key, words)
+    with nullcontext() if records is None else RecordsDirectory(records) as directory:
+        return run_submission(submission, runtime_dir, as_json, directory)
+
+
+def run_submission(
+    submission: Sendable, runtime_dir: str | None, as_json: bool, directory: RecordsDirectory | None = None
+) -> int:
+    """Run a job on the daemon that is there, or on a private one, and print its result."""
     try:
-        with translated(), Interrupts() as interrupts, _some_daemon(runtime_dir, interrupts) as place:
-            document = _run_on(place, submission, interrupts)
+        with translated(), Interrupts() as interrupts, some_daemon(runtime_dir, interrupts) as place:
+            document = _run_on(place, submission, interrupts, directory)
     except Interrupted as interrupted:
         output.note("interrupted")
         return interrupted.exit_code
@@ -67,7 +91,7 @@ def _reason(document: dict[str, Any], code: int) -> str:
 
 
 @contextmanager
-def _some_daemon(runtime_dir: str | None, interrupts: Interrupts) -> Iterator[Path]:
+def some_daemon(runtime_dir: str | None, interrupts: Interrupts) -> Iterator[Path]:
     """The runtime directory of the daemon that is there, else of a private one. A silent daemon is not replaced."""
     from qcosd.sdk.runtime import probe
 
@@ -84,17 +108,27 @@ def _some_daemon(runtime_dir: str | None, interrupts: Interrupts) -> Iterator[Pa
         yield daemon.runtime_dir
 
 
-def _run_on(place: Path, submission: Submission, interrupts: Interrupts) -> dict[str, Any]:
+def _run_on(
+    place: Path, submission: Sendable, interrupts: Interrupts, directory: RecordsDirectory | None
+) -> dict[str, Any]:
     """Submit, wait, and return the kernel's job document. An interrupt cancels the job before it goes on."""
     from qcosd.sdk.client import BlockingClient
 
     job = None
+
+    def done(submit: Callable[[], str]) -> dict[str, Any]:
+        nonlocal job
+        with interrupts.deferred():  # either no job, or one whose id is known and can be cancelled
+            job = submit()
+        with Progress(job) as progress:
+            return client.wait(job, on_change=progress.show)
+
     with BlockingClient(place) as client:
         try:
-            with interrupts.deferred():  # either no job, or one whose id is known and can be cancelled
-                job = submission.send(client)
-            with Progress(job) as progress:
-                return client.wait(job, on_change=progress.show)
+            document = done(lambda: submission.send(client))
+            if directory is not None and document["state"] == "done":
+                write(directory, client, document, done)
+            return document
         except Interrupted:
             if job is not None:
                 _cancel(place, job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
@@ -24,7 +24,7 @@ _OPTIONS = (
     click.option("--seed", type=int, help="Same seed, same result. [default: drawn, or taken from --key; reported]"),
     click.option("--batch", type=int, help=f"Shots that are run side by side. [default: {o.DEFAULT_BATCH}]"),
     click.option(
-        "--decoder", default=o.DEFAULT_DECODER, show_default=True, help="Decoder: " + ", ".join(o.DECODERS) + "."
+        "--decoder", default=o.DEFAULT_DECODER, show_default=True, help="Decoder; `qcosctl decoders` lists them."
     ),
     click.option("--device", metavar="NAME", help="Device file of the hardware. [default: a grid that grows to fit]"),
     click.option("--key", metavar="TEXT", help="Idempotency key: the same key again is the same job."),
@@ -46,6 +46,13 @@ def submission_options(function: F) -> F:
     for option in reversed(_OPTIONS):
         function = option(function)
     return click.argument("file")(function)
+
+
+class Sendable(Protocol):
+    """A job that no daemon has seen yet."""
+
+    def send(self, client: BlockingClient) -> str:
+        """Store what it needs and submit it; its id."""
 
 
 @dataclass(frozen=True)

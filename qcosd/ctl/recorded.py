@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a directory that `run --records` has written: the job that plays it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterable, Mapping
+from math import gcd
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+
+from qcosd.ctl.failure import Failure, bad_usage
+from qcosd.ctl.options import MAX_BATCH
+from qcosd.ctl.records import ARTIFACTS, FORMAT, VERSION
+
+RECORDING_VERSION = 1
+
+_LEFT_OUT = frozenset({"target", "key", "deadline", "device", "discard_budget", "use", "source_name"})
+"""Options of the job that are not those of the one that plays it."""
+
+PLAYER = "recorded_adapter"
+
+
+class _Shots(NamedTuple):
+    """The shots of a path that one batch has."""
+
+    batch: int
+    calibration: str | None
+    shots: list[int]
+
+
+def is_recorded(directory: Path) -> bool:
+    return (directory / "job.json").is_file()
+
+
+def recorded(directory: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The artifacts and options of the job.  Raises `Failure` (exit 2) naming the file, and OSError."""
+    job = _json(directory / "job.json")
+    if job.get("format") != FORMAT or job.get("version") != VERSION:
+        raise bad_usage(
+            f"{directory / 'job.json'}: {job.get('format')} {job.get('version')}, {FORMAT} {VERSION} expected"
+        )
+    inputs = {}
+    for kind, name in ARTIFACTS.items():
+        inputs[kind] = (directory / name).read_bytes()
+        if hashlib.sha256(inputs[kind]).hexdigest() != job["artifacts"].get(kind):
+            raise bad_usage(f"{directory / name}: not the one of this job (its digest stands in job.json)")
+    paths = [_path(place) for place in sorted((directory / "paths").iterdir()) if place.is_dir()]
+    numbers, segments = _numbered([shots for _, shots in paths])
+    total = sum(len(column) for column in numbers)
+    if not total:
+        raise bad_usage(f"{directory}: no shot was accepted: nothing to play")
+    rates = _rates(directory, segments)
+    batch = _batch(int(job["options"].get("batch") or MAX_BATCH), [first for first, _ in rates])
+    recording = {
+        "version": RECORDING_VERSION,
+        "batch": batch,
+        "paths": [{**entry, "shots": _uint32(column)} for (entry, _), column in zip(paths, numbers, strict=True)],
+        "calibrations": rates,
+    }
+    inputs["recording"] = bytes(msgpack.packb(recording))
+    options = {key: value for key, value in job["options"].items() if key not in _LEFT_OUT}
+    options |= {"target": "counts", "shots": total, "batch": batch, "use": {"hardware": PLAYER}}
+    # What is discarded cannot be had again: the recording has no more shots.
+    options["discard_budget"] = 0
+    options["source_name"] = str(directory)
+    return inputs, options
+
+
+def _path(place: Path) -> tuple[dict[str, Any], list[_Shots]]:
+    """The files of a path as an entry of the recording, without its shots; and these."""
+    about = _json(place / "shots.json")
+    try:
+        measurements = int(about["measurements"])
+        rows = [_Shots(row["batch"], row["calibration"], row["shots"]) for row in about["batches"]]
+        decisions = [int(value) for value in about["decisions"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise bad_usage(f"{place / 'shots.json'}: not a list of shots: {error!r}") from None
+    shots = sum(len(row.shots) for row in rows)
+    entry: dict[str, Any] = {"decisions": decisions, "measurements": measurements, "missing": b""}
+    for name in ("records", "missing"):
+        path = place / f"{name}.b8"
+        if name == "missing" and not path.exists():
+            continue
+        entry[name] = path.read_bytes()
+        due = shots * ((measurements + 7) // 8)
+        if len(entry[name]) != due:
+            raise bad_usage(f"{path}: {len(entry[name])} bytes; {shots} shots of {measurements} records are {due}")
+    return entry, rows
+
+
+def _numbered(paths: Iterable[list[_Shots]]) -> tuple[list[list[int]], list[tuple[int, str | None]]]:
+    """All shots in the order of their batches, numbered from 0: those of each path; and where another calibration begins."""
+    columns: list[list[int]] = []
+    keys: list[tuple[int, int, int, int]] = []  # batch, shot, path, row
+    calibration: dict[int, str | None] = {}
+    for number, rows in enumerate(paths):
+        row = 0
+        columns.append([0] * sum(len(part.shots) for part in rows))
+        for part in rows:
+            calibration[part.batch] = part.calibration
+            for shot in part.shots:
+                keys.append((part.batch, shot, number, row))
+                row += 1
+    segments: list[tuple[int, str | None]] = []
+    for position, (batch, _, number, row) in enumerate(sorted(keys)):
+        columns[number][row] = position
+        if not segments or segments[-1][1] != calibration[batch]:
+            segments.append((position, calibration[batch]))
+    return columns, segments
+
+
+def _rates(directory: Path, segments: list[tuple[int, str | None]]) -> list[tuple[int, bytes]]:
+    """First shot and calibration of each part; empty bytes are that of the job."""
+    found = []
+    for first, name in segments:
+        data = b""
+        if name is not None:
+            path = directory / "calibrations" / f"{name}.bin"
+            data = path.read_bytes()
+            if not hashlib.sha256(data).hexdigest().startswith(name):
+                raise bad_usage(f"{path}: not the calibration of that name")
+        found.append((first, data))
+    return found
+
+
+def _batch(asked: int, starts: list[int]) -> int:
+    """Shots of a batch: a batch has one calibration, so each must begin with one."""
+    step = gcd(*starts)
+    if not step:
+        return min(asked, MAX_BATCH)
+    return next(size for size in range(min(step, MAX_BATCH), 0, -1) if step % size == 0)
+
+
+def _uint32(values: list[int]) -> bytes:
+    data = array("I", values)
+    if data.itemsize != 4:
+        raise Failure(1, "this machine has no integers of 32 bits")
+    return data.tobytes()
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise bad_usage(f"{path}: no such file") from None
+    except ValueError as error:
+        raise bad_usage(f"{path}: not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise bad_usage(f"{path}: a map expected")
+    return document

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`qcosctl replay DIR`: records that are on disk go through the tracker again, as if a machine had just made them.
+
+What DIR is, is found out by its files: `READERS` are asked one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from qcosd.ctl import options as o
+from qcosd.ctl.connection import daemon_options
+from qcosd.ctl.failure import bad_usage
+from qcosd.ctl.recorded import is_recorded, recorded
+
+if TYPE_CHECKING:
+    from qcosd.sdk.client import BlockingClient
+
+
+class Reader(NamedTuple):
+    """A kind of directory.  ``knows``: whether a directory is of this kind, by the names of its files alone.  ``read``: the
+    artifacts and the options of the job that plays it; raises `Failure` (exit 2) naming file and place."""
+
+    knows: Callable[[Path], bool]
+    read: Callable[[Path], tuple[Mapping[str, bytes], dict[str, Any]]]
+    about: str
+
+
+READERS = (Reader(is_recorded, recorded, "job.json, as `qcosctl run --records` writes it"),)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A job made of a directory: ``inputs``, kind -> bytes, and ``options``, the target among them."""
+
+    inputs: Mapping[str, bytes]
+    options: dict[str, Any]
+
+    def send(self, client: BlockingClient) -> str:
+        """Store the artifacts and submit the job; its id."""
+        return client.submit(self.options, {kind: client.put(data) for kind, data in self.inputs.items()})
+
+
+def replay_of(directory: str) -> Replay:
+    """Raises `Failure` (exit 2) for a directory that no reader knows, or whose files are not what they should be."""
+    path = Path(directory)
+    try:
+        if not path.is_dir():
+            raise bad_usage(f"{directory}: no such directory")
+        for reader in READERS:
+            if reader.knows(path):
+                return Replay(*reader.read(path))
+    except OSError as error:
+        raise bad_usage(f"{error.filename or directory}: cannot be read: {error.strerror}") from None
+    known = "; ".join(reader.about for reader in READERS)
+    raise bad_usage(f"{directory}: no records that can be played (known: {known})")
+
+
+@click.command()
+@click.argument("directory", metavar="DIR")
+@click.option("--decoder", metavar="NAME", help="Another decoder than the one that the records were decoded with.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of a plugin; repeatable.")
+@click.option(
+    "--use", multiple=True, metavar="SERVICE=PLUGIN", help="This plugin and no other for a service; repeatable."
+)
+@click.option("--deadline", type=float, metavar="SECONDS", help="Give up when the job takes longer.")
+@daemon_options
+def replay(
+    directory: str,
+    decoder: str | None,
+    settings: tuple[str, ...],
+    use: tuple[str, ...],
+    deadline: float | None,
+    as_json: bool,
+    runtime_dir: str | None,
+) -> int:
+    """Decode the records in DIR again, live, and print the result.
+
+    DIR was written by `qcosctl run --records`. With the same decoder the counts are the same, bit for bit.
+    """
+    from qcosd.ctl.run import run_submission
+
+    changes: dict[str, Any] = {}
+    if decoder is not None:
+        o.check_text("--decoder", decoder)
+        changes["decoder"] = decoder
+    if deadline is not None:
+        if not 0 < deadline <= o.MAX_DEADLINE:
+            raise o.out_of_range("--deadline", deadline, f"a number of seconds above 0, at most {o.MAX_DEADLINE:.0f}")
+        changes["deadline"] = deadline
+    chosen, set_ = o.parse_use(use), o.parse_settings(settings)
+    played = replay_of(directory)
+    played.options.update(changes)
+    played.options["use"] = {**played.options.get("use", {}), **chosen}
+    played.options["set"] = {**played.options.get("set", {}), **set_}
+    return run_submission(played, runtime_dir, as_json)
