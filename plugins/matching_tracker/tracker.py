@@ -15,7 +15,7 @@ from qcos_plugins.matching_tracker.frames import APPLIED, DECODED, UNDECODED, No
 from qcos_plugins.matching_tracker.messages import check_block, check_discard
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
-from qcos_plugins.matching_tracker.packed import Bits, mask, ones, unpack
+from qcos_plugins.matching_tracker.packed import Bits, mask, ones, unpack, width
 from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.payload import records
 from qcos_plugins.matching_tracker.plan import Plans
@@ -40,6 +40,7 @@ class Tracker:
 
     Shots with missing records are decoded as well as they can be, and discarded as "erased" where nothing is left to decide
     by; with ``decode_missing=False`` every one of them is discarded as "missing records".
+    ``keep_records`` keeps all records for `Outcomes`, ``keep_shots`` those of the first shots of each path.
     ``drop_artifacts`` makes the results wrong on purpose: a negative control for tests.
     """
 
@@ -54,6 +55,7 @@ class Tracker:
         batch: int | None = None,
         decode_missing: bool = True,
         keep_records: bool = False,
+        keep_shots: int | None = None,
         templates: TemplateCache | None = None,
         plans: Plans | None = None,
         clock: Callable[[], float] | None = None,
@@ -66,7 +68,8 @@ class Tracker:
         self.plans = plans
         self._clock = clock
         self._drop_artifacts = drop_artifacts
-        self._keep_records = keep_records
+        self._keep_records = keep_records or keep_shots is not None
+        self._keep_width = None if keep_records or keep_shots is None else width(keep_shots)
         self._decode_missing = decode_missing
         self._batch = batch
         self._began = False  # anything but a calibration has come
@@ -203,6 +206,8 @@ class Tracker:
         return path
 
     def _keep(self, path: Path, bits: Bits, missing: Bits | None) -> None:
+        bits = bits[:, : self._keep_width]
+        missing = None if missing is None else missing[:, : self._keep_width]
         kept = self._outcomes.records.get(path.name, bits[:0])
         self._outcomes.records[path.name] = np.concatenate((kept, bits))
         if missing is not None or path.name in self._outcomes.missing:
