@@ -16,6 +16,7 @@ import click
 from qcosd.ctl import options as o
 from qcosd.ctl.connection import daemon_options
 from qcosd.ctl.failure import bad_usage
+from qcosd.ctl.foreign import foreign, is_foreign
 from qcosd.ctl.recorded import is_recorded, recorded
 
 if TYPE_CHECKING:
@@ -24,14 +25,24 @@ if TYPE_CHECKING:
 
 class Reader(NamedTuple):
     """A kind of directory.  ``knows``: whether a directory is of this kind, by the names of its files alone.  ``read``: the
-    artifacts and the options of the job that plays it; raises `Failure` (exit 2) naming file and place."""
+    artifacts and the options of the job that plays it; raises `Failure` (exit 2) naming file and place.  ``opens``: that job
+    only opens the files, and how many shots there are is known when it is done."""
 
     knows: Callable[[Path], bool]
     read: Callable[[Path], tuple[Mapping[str, bytes], dict[str, Any]]]
     about: str
+    opens: bool = False
 
 
-READERS = (Reader(is_recorded, recorded, "job.json, as `qcosctl run --records` writes it"),)
+READERS = (
+    Reader(is_recorded, recorded, "job.json, as `qcosctl run --records` writes it"),
+    Reader(
+        is_foreign,
+        foreign,
+        "a published experiment: circuit.stim or model.dem, and measurements.b8 or detection_events.b8",
+        opens=True,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,27 @@ class Replay:
         return client.submit(self.options, {kind: client.put(data) for kind, data in self.inputs.items()})
 
 
+class Opening(Replay):
+    """A job that makes an experiment of files; the next one plays it."""
+
+    def after(self, document: Mapping[str, Any]) -> Played:
+        """The job that plays what the first one has made."""
+        shots = document["facts"]["hardware.open"]["shots"]
+        return Played(dict(document["artifacts"]), {**self.options, "target": "counts", "shots": shots})
+
+
+@dataclass(frozen=True)
+class Played:
+    """``artifacts``: kind -> digest of what the daemon has already."""
+
+    artifacts: Mapping[str, str]
+    options: dict[str, Any]
+
+    def send(self, client: BlockingClient) -> str:
+        inputs = {kind: self.artifacts[kind] for kind in ("experiment", "experiment_shots")}
+        return client.submit(self.options, inputs)
+
+
 def replay_of(directory: str) -> Replay:
     """Raises `Failure` (exit 2) for a directory that no reader knows, or whose files are not what they should be."""
     path = Path(directory)
@@ -54,7 +86,7 @@ def replay_of(directory: str) -> Replay:
             raise bad_usage(f"{directory}: no such directory")
         for reader in READERS:
             if reader.knows(path):
-                return Replay(*reader.read(path))
+                return (Opening if reader.opens else Replay)(*reader.read(path))
     except OSError as error:
         raise bad_usage(f"{error.filename or directory}: cannot be read: {error.strerror}") from None
     known = "; ".join(reader.about for reader in READERS)
@@ -81,7 +113,8 @@ def replay(
 ) -> int:
     """Decode the records in DIR again, live, and print the result.
 
-    DIR was written by `qcosctl run --records`. With the same decoder the counts are the same, bit for bit.
+    DIR was written by `qcosctl run --records`: with the same decoder the counts are the same, bit for bit. Or it holds a
+    published experiment in stim's formats: then a 1 in a key of the counts is a logical error that decoding has left.
     """
     from qcosd.ctl.run import run_submission
 

@@ -88,7 +88,20 @@ def _qec_numbers(job: Document, options: Document) -> dict[str, Any]:
         "rounds_late": total.get("rounds_late", 0),
         "erasures": same.get("erasures"),
         "stall_rounds": total.get("stall_rounds", 0),
+        **_logical_errors(same, total),
         "latency_us": latency_percentiles(_section(total, "latency_us")),
+    }
+
+
+def _logical_errors(same: Document, total: Document) -> dict[str, Any]:
+    """Of a published experiment: shots in which decoding leaves an observable flipped, and their share."""
+    if "logical_errors" not in total:
+        return {}
+    errors, shots = int(total["logical_errors"]), int(total.get("shots_accepted", 0))
+    return {
+        "experiment": same.get("experiment"),
+        "logical_errors": errors,
+        "logical_error_rate": errors / shots if shots else None,
     }
 
 
@@ -102,7 +115,9 @@ def _prior(job: Document, options: Document) -> float | None:
 def _hardware(job: Document) -> str | None:
     """The component that ran the shots, None where none has yet."""
     plan = _section(job, "plan")
-    return next((str(plan[step]) for step in ("hardware.run", "hardware.replay") if step in plan), None)
+    return next(
+        (str(plan[step]) for step in ("hardware.run", "hardware.replay", "hardware.play") if step in plan), None
+    )
 
 
 def _section(document: Document, key: str) -> Document:
@@ -228,7 +243,11 @@ def _particulars(document: Document) -> Iterable[tuple[str, str]]:
         yield "restarted", f"{document['shots_restarted']} shots" if document.get("shots_restarted") else ""
         yield "missing", _missing(document)
         yield "hardware", document.get("hardware") or ""
-        yield "code", _phrase(document, "distance {distance}, noise {noise}, prior {prior}")
+        if "logical_errors" in document:
+            yield "experiment", _phrase(document, "{experiment}")
+            yield "errors", _phrase(document, "{logical_errors} logical, rate {logical_error_rate}")
+        else:
+            yield "code", _phrase(document, "distance {distance}, noise {noise}, prior {prior}")
         yield "rounds", _rounds_text(document.get("rounds"))
         window = document.get("window")
         yield "window", f"commit {window.get('commit')}, buffer {window.get('buffer')}" if window else ""

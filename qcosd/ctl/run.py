@@ -17,7 +17,7 @@ from qcosd.ctl.failure import Failure, bad_usage
 from qcosd.ctl.interrupt import Interrupted, Interrupts
 from qcosd.ctl.progress import Progress
 from qcosd.ctl.records import RecordsDirectory, write
-from qcosd.ctl.submission import Sendable, Submission, submission_options
+from qcosd.ctl.submission import Sendable, Staged, Submission, submission_options
 
 CANCEL_GRACE = 5.0
 """Seconds that a cancellation may take after Ctrl-C. A second Ctrl-C waits for nothing."""
@@ -126,6 +126,9 @@ def _run_on(
     with BlockingClient(place) as client:
         try:
             document = done(lambda: submission.send(client))
+            if isinstance(submission, Staged) and document["state"] == "done":
+                following = submission.after(document)
+                document = done(lambda: following.send(client))
             if directory is not None and document["state"] == "done":
                 write(directory, client, document, done)
             return document

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import click
 
@@ -53,6 +53,14 @@ class Sendable(Protocol):
 
     def send(self, client: BlockingClient) -> str:
         """Store what it needs and submit it; its id."""
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A job that is there for another one, which is the one that was asked for."""
+
+    def after(self, document: Mapping[str, Any]) -> Sendable:
+        """The other one, given the kernel's document of the first, which is done."""
 
 
 @dataclass(frozen=True)
