@@ -9,9 +9,9 @@ from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from qcos_plugins.matching_tracker.decoders import offer
 from qcos_plugins.matching_tracker.elements import shifted
 from qcos_plugins.matching_tracker.local import local_circuit
-from qcos_plugins.matching_tracker.model import DECODERS
 from qcos_plugins.matching_tracker.structure import Structure
 from qcos_plugins.matching_tracker.template import Template
 from qcos_plugins.matching_tracker.window import RegionWindow
@@ -89,7 +89,7 @@ class TemplateCache:
     ) -> Template:
         """``rates``: none of them 0.  ``offset``: from coordinates of the program to those of the device."""
         with self._lock:
-            join = DECODERS[decoder].joined
+            join = offer(decoder).given.joined
             place = (window.origin[0] + offset[0], window.origin[1] + offset[1])
             geometry = (commit, end, distance, join)
             key = (geometry, None if rates.even else (place, _unevenness(rates)), window.key)

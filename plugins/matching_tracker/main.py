@@ -9,12 +9,15 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 import msgpack
+from qcos_plugins.matching_tracker.audit import SHOTS, audit, sampled
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.circuits import written_circuits
+from qcos_plugins.matching_tracker.experiment import decode
 from qcos_plugins.matching_tracker.fault import Aborted, StreamFault
 from qcos_plugins.matching_tracker.follow import follow
 from qcos_plugins.matching_tracker.frames import NotFinal
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
+from qcos_plugins.matching_tracker.offering import admit, table
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.recording import recorded
 from qcos_plugins.matching_tracker.structure import WrongFragments
@@ -35,6 +38,11 @@ KEPT_PROGRAMS = 2
 plugin = Plugin()
 templates = TemplateCache()  # outlives jobs: most programs are made of the same windows
 kept: OrderedDict[tuple[object, ...], Plans] = OrderedDict()
+
+
+plugin.operation("track", "admit")(admit)
+plugin.operation("track", "decode")(decode)
+plugin.operation("track", "decoders")(table)
 
 
 @plugin.operation("track", "run")
@@ -72,6 +80,7 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
         plans=plans,
         batch=lease.batch,
         keep_records=keep_records,
+        keep_shots=SHOTS if _audited(lease) else None,
         clock=perf_counter,
     )
     try:
@@ -86,11 +95,21 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
     return tracker
 
 
+def _audited(lease: Any) -> bool:
+    """Whether some shots go with the counts, for those who check them."""
+    return bool(lease.options.get("verify", True)) and sampled(lease.batch)
+
+
 def _result(lease: Any, tracker: Tracker, **outputs: bytes) -> Any:
     summary = tracker.outcomes().summary()
+    shown = {}
+    if _audited(lease):
+        shown["audit"] = audit(tracker.outcomes())
+        if tracker.outcomes().calibration:
+            shown["calibration"] = tracker.plans.calibration.to_bytes()
     used = {"versions": versions("pymatching", "stim", "numpy")}
     return lease.result(
-        outputs={"counts": msgpack.packb(summary["sum"]), **outputs},
+        outputs={"counts": msgpack.packb({**summary["sum"], **shown}), **outputs},
         facts=used,
         summary=summary,
     )

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.content import Interner, SlotContent
-from qcos_plugins.matching_tracker.decoders import OFFERS
+from qcos_plugins.matching_tracker.decoders import offer
 from qcos_plugins.matching_tracker.elements import Name
 from qcos_plugins.matching_tracker.erasures import Lost
-from qcos_plugins.matching_tracker.model import DECODERS, DEFAULT_DECODER
+from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.packed import Bits, pack, select, unpack
 from qcos_plugins.matching_tracker.structure import WrongFragments
 from qcos_plugins.matching_tracker.syndrome import SlotSyndrome
@@ -96,6 +96,8 @@ class Plans:
     Nothing here depends on shots or on time.  ``buffer``: slots beyond the commit that a window sees, default the distance.
     ``offset``: of the placement, from coordinates of the program to those of the device, which sites and couplers of the
     calibration are named in.  Raises ValueError for a decoder or buffer that is not offered.
+
+    ``erasures``: the decoder can decode shots with missing records.
     """
 
     def __init__(
@@ -108,8 +110,7 @@ class Plans:
         templates: TemplateCache | None = None,
         offset: Coord = (0, 0),
     ) -> None:
-        if decoder not in DECODERS:
-            raise ValueError(f"unknown decoder {decoder!r}; known: {', '.join(sorted(DECODERS))}")
+        self.erasures = offer(decoder).erasures
         self.program = program
         self.calibration = calibration
         self.decoder = decoder
@@ -140,11 +141,6 @@ class Plans:
         other._rates = calibration.floored()
         other._windows = {}
         return other
-
-    @property
-    def erasures(self) -> bool:
-        """The decoder can decode shots with missing records."""
-        return OFFERS[self.decoder].erasures
 
     def contents(self, fragment: int) -> list[SlotContent]:
         """The slots of a fragment, in order of time."""

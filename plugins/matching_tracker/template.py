@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from qcos_plugins.matching_tracker.decoders import Compiled, compiled
+from qcos_plugins.matching_tracker.decoders import Compiled, offer
 from qcos_plugins.matching_tracker.elements import Column, LocalDetector, Name
 from qcos_plugins.matching_tracker.erasures import Erasures, Lost
-from qcos_plugins.matching_tracker.model import DECODERS, declared, edge_probabilities, written
+from qcos_plugins.matching_tracker.model import declared, edge_probabilities, written
 from qcos_plugins.matching_tracker.packed import Bits, transpose
 from qcos_plugins.matching_tracker.structure import Structure
 
@@ -32,9 +32,10 @@ class Template:
         self._compiled: Compiled | None = None
         self._erasures: Erasures | None = None  # made when a record is missing for the first time
         if self.detectors and self.predictions:
+            made = offer(decoder)
             texts = [edge.text for edge in structure.edges]
-            lines = written(structure.errors, structure.company, texts, self._probabilities, DECODERS[decoder])
-            self._compiled = compiled(decoder, declared(lines, len(self.detectors), self.predictions))
+            lines = written(structure.errors, structure.company, texts, self._probabilities, made.given)
+            self._compiled = made.make(declared(lines, len(self.detectors), self.predictions))
 
     def decode(self, syndrome: Bits, shots: int) -> Bits:
         """uint8 (detectors, bytes) packed along the shots -> uint8 (predictions, bytes), padding zero.

@@ -18,7 +18,6 @@ from typing import Any
 from qcosd.ctl.failure import Failure, bad_usage
 
 DEFAULT_DECODER = "pymatching-tempered"
-DECODERS = ("pymatching", "pymatching-correlated", DEFAULT_DECODER)
 DEFAULT_SHOTS = 1000
 DEFAULT_DISTANCE = 3
 DEFAULT_NOISE = 0.001
@@ -80,8 +79,8 @@ class JobOptions:
         batch = DEFAULT_BATCH if self.batch is None else self.batch
         if not 1 <= batch <= MAX_BATCH:
             raise out_of_range("--batch", batch, f"a whole number from 1 to {MAX_BATCH}")
-        if self.decoder not in DECODERS:
-            raise out_of_range("--decoder", self.decoder, "one of " + ", ".join(DECODERS))
+        if not is_name(self.decoder):
+            raise out_of_range("--decoder", repr(self.decoder), "the name of a decoder (qcosctl decoders lists them)")
         if not -100 <= self.priority <= 100:
             raise out_of_range("--priority", self.priority, "a whole number from -100 to 100")
         options: dict[str, Any] = {

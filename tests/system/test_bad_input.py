@@ -23,7 +23,7 @@ BY_FILE_AND_OPTIONS = {
     "noise nan": (HEAD, ("--noise", "nan"), "--noise nan: "),
     "prior": (HEAD, ("--prior", "1"), "--prior 1.0: "),
     "batch": (HEAD, ("--batch", "1025"), "--batch 1025: "),
-    "decoder": (HEAD, ("--decoder", "oracle"), "--decoder oracle: "),
+    "decoder": (HEAD, ("--decoder", "an oracle"), "--decoder 'an oracle': "),
     "set": (HEAD, ("--set", "feedback"), "--set 'feedback': "),
     "no number": (HEAD, ("--shots", "many"), "Invalid value for '--shots': 'many'"),
 }
@@ -70,6 +70,12 @@ def test_the_compiler_names_file_and_line(world: World, name: str) -> None:
     path = world.file("bad.qasm", content)
     assert_one_line(world.ctl("run", path, "--shots", 10), f"{path}:{line}: ", words)
     world.assert_empty()
+
+
+def test_the_tracker_names_the_decoders_that_it_admits(world: World) -> None:
+    path = world.file("good.qasm", HEAD + "qreg q[1];\ncreg c[1];\nmeasure q -> c;\n")
+    done = world.ctl("run", path, "--shots", 10, "--decoder", "oracle")
+    assert_one_line(done, "unknown decoder 'oracle'; admitted: ", "pymatching-tempered", "pymatching-correlated")
 
 
 def test_bad_input_of_a_submitted_job(daemon: DaemonWorld) -> None:

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations `track.admit` and `track.decoders`: the decoder of a job, and all that there are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import msgpack
+from qcos_plugins.matching_tracker.admission import ADMITTED, Admission, Admissions
+from qcos_plugins.matching_tracker.decoders import offers
+from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
+
+from qcosd.sdk import Refused
+
+VERSION = 1
+
+admissions = Admissions()  # outlives jobs
+
+
+def admit(lease: Any) -> Any:
+    """The artifact `decoder`: {version, name, package, package_version, erasures} of the job's decoder, which is admitted.
+
+    Refused as bad input, with the reason and the names of those that are admitted.
+    """
+    name = lease.options.get("decoder") or DEFAULT_DECODER
+    if not isinstance(name, str):
+        raise Refused("bad_input", f"decoder {name!r}: a name expected")
+    offer = offers().get(name)
+    if offer is None:
+        raise Refused("bad_input", f"unknown decoder {name!r}; {_choice()}")
+    found = admissions.of(name, offer)
+    if found.state != ADMITTED:
+        raise Refused("bad_input", f"decoder {name!r} is {found.state}: {found.reason}; {_choice()}")
+    made = {
+        "version": VERSION,
+        "name": name,
+        "package": found.package,
+        "package_version": found.version,
+        "erasures": found.erasures,
+    }
+    used = {found.package: found.version}
+    return lease.result(outputs={"decoder": msgpack.packb(made)}, facts={"versions": used})
+
+
+def table(lease: Any) -> Any:
+    """The artifact `decoders`: {version, default, decoders}, a map as `Admission` for each of them."""
+    document = {"version": VERSION, "default": DEFAULT_DECODER, "decoders": [asdict(a) for a in _all()]}
+    return lease.result(outputs={"decoders": msgpack.packb(document)}, facts={})
+
+
+def _all() -> list[Admission]:
+    return [admissions.of(name, offer) for name, offer in offers().items()]
+
+
+def _choice() -> str:
+    return "admitted: " + ", ".join(a.name for a in _all() if a.state == ADMITTED)
