@@ -23,9 +23,9 @@ KEPT = 2
 kept: OrderedDict[tuple[object, ...], tuple[Experiment, ModelWindows]] = OrderedDict()
 
 
-def decode(lease: Any, decoder: str) -> Any:
-    """One batch, with an admitted decoder."""
-    experiment, windows = _windows(lease, decoder)
+def decode(lease: Any) -> Any:
+    """One batch, with the job's `decoder`."""
+    experiment, windows = _windows(lease, _decoder(lease))
     tracker = ExperimentTracker(experiment, windows, lease.shots, batch=lease.batch, clock=perf_counter)
     try:
         follow(tracker, lease.stream, lease.progress)
@@ -39,6 +39,13 @@ def decode(lease: Any, decoder: str) -> Any:
         facts={"versions": versions("pymatching", "stim", "numpy")},
         summary=summary,
     )
+
+
+def _decoder(lease: Any) -> str:
+    try:
+        return str(msgpack.unpackb(lease.input("decoder"))["name"])
+    except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+        raise Refused("wrong_input", f"not a decoder artifact: {error!r}", {"kind": "decoder"}) from error
 
 
 def _windows(lease: Any, decoder: str) -> tuple[Experiment, ModelWindows]:

@@ -14,8 +14,8 @@ from hashlib import sha256
 import numpy as np
 import numpy.typing as npt
 import stim
-from qcos_plugins.matching_tracker.decoders import Compiled, compiled
-from qcos_plugins.matching_tracker.model import DECODERS, Company, Component, Errors, declared, joined, sectors, written
+from qcos_plugins.matching_tracker.decoders import Compiled, offer
+from qcos_plugins.matching_tracker.model import Company, Component, Errors, declared, joined, sectors, written
 from qcos_plugins.matching_tracker.packed import Bits, transpose
 from qcos_plugins.matching_tracker.structure import Sorter
 from qcos_plugins.matching_tracker.window import Window, next_window
@@ -53,11 +53,13 @@ class ModelWindows:
     """All windows of an experiment, each built when it is first asked for, and equal ones once.
 
     ``commit``, ``buffer``: slots.  ``starts``: where each slot's detectors begin, in order of time, and where the last
-    ones end.  Raises ValueError for an error model that does not fit the experiment, or is not made of edges.
+    ones end.  ``decoder``: the name of one that was admitted.  Raises ValueError for an error model that does not fit the
+    experiment, or is not made of edges.
     """
 
     def __init__(self, experiment: Experiment, *, decoder: str) -> None:
         self.decoder = decoder
+        self._offer = offer(decoder)
         total = len(experiment.slots)
         self.commit = self.buffer = experiment.window or total
         self.total = total
@@ -106,7 +108,7 @@ class ModelWindows:
         if (np.array(probabilities) > 0.5).any():
             raise ValueError("experiment: its error model has an error that is likelier than not")
         sector = {}
-        if DECODERS[self.decoder].joined:
+        if self._offer.given.joined:
             sector = sectors(piece.detectors for piece in known.values() if piece.detectors)
         self._errors: list[list[Component]] = []
         for components in errors:
@@ -132,12 +134,12 @@ class ModelWindows:
         if last > first and predictions:
             texts = [edge.text for edge in sorter.edges]
             company = Company(errors, len(texts))
-            lines = written(errors, company, texts, self._probabilities[kept], DECODERS[self.decoder])
+            lines = written(errors, company, texts, self._probabilities[kept], self._offer.given)
             decoder = self._made(lines, last - first, predictions)
         return ModelWindow(window, first, last, self._observables, artifacts, decoder)
 
     def _made(self, lines: Sequence[str], detectors: int, predictions: int) -> Compiled:
         key = sha256("\n".join([f"{detectors} {predictions}", *lines]).encode()).digest()
         if key not in self._decoders:
-            self._decoders[key] = compiled(self.decoder, declared(list(lines), detectors, predictions))
+            self._decoders[key] = self._offer.make(declared(list(lines), detectors, predictions))
         return self._decoders[key]
