@@ -40,14 +40,14 @@ class Ready:
     paths: int
 
     def to_bytes(self) -> bytes:
-        return bytes(msgpack.packb({"version": VERSION, **asdict(self), "paths": str(self.paths)}))
+        return bytes(msgpack.packb({"version": VERSION, **asdict(self), "paths": hex(self.paths)}))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Ready:
         """Raises NotReady when the bytes are no `ready` artifact."""
         try:
             doc = open_artifact("ready", VERSION, data)
-            return cls(doc["fragments"], doc["placement"], doc["sites"], doc["rounds"], int(doc["paths"]))
+            return cls(doc["fragments"], doc["placement"], doc["sites"], doc["rounds"], int(doc["paths"], 16))
         except (KeyError, TypeError, ValueError) as error:
             raise NotReady("ready", f"not a ready artifact: {error}") from error
 
@@ -103,10 +103,10 @@ def check(program: FragmentProgram, placement: Placement, device: Device) -> tup
         sites.update(instruction.targets)
         if instruction.name == "CX":
             couplers.update(_pairs(instruction))
-    for a, b in couplers:
+    for a, b in sorted(couplers):
         if abs(a[0] - b[0]) != 1 or abs(a[1] - b[1]) != 1:
             raise NotReady("fragments", f"device {device.name} does not couple {list(a)} and {list(b)}")
-    for site in sites:
+    for site in sorted(sites):
         if site not in placement.index or not device.has(placement.on_device(site)):
             raise NotReady("placement", f"the placement has no living site of {device.name} for {list(site)}")
     _check_resets(program)
