@@ -152,6 +152,23 @@ def test_logical_error_rates_are_the_same() -> None:
     assert abs(w1 / n1 - w2 / n2) < 4 * (p * (1 - p) * (1 / n1 + 1 / n2)) ** 0.5
 
 
+@pytest.mark.slow
+def test_erased_qubits_cost_the_same_on_both() -> None:
+    """One machine depolarises the qubit before it is read, the other replaces the record by a coin."""
+    program = as_the_daemon_does((EXAMPLES[0].parent / "ghz.qasm").read_text())
+    both = []
+    for name, shots in zip(MACHINES, (1500, 800), strict=True):
+        done = run(program, NOISE, shots=shots, seed=6, hardware=name, machine={"erasure": 0.02}).outcomes
+        both.append(done.summary()["sum"])
+    one, two = both
+    assert disagreement(one["counts"], two["counts"]) > ALPHA
+    assert disagreement(one["counts_undecoded"], two["counts_undecoded"]) > ALPHA
+    kept = [{"kept": each["shots_accepted"], **each["discards"]} for each in both]
+    assert disagreement(*kept) > ALPHA
+    rates = one["records_missing"] / 1500, two["records_missing"] / 800
+    assert rates[0] == pytest.approx(rates[1], rel=5 * (1 / one["records_missing"] + 1 / two["records_missing"]) ** 0.5)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("first", range(0, 20, 5))
 def test_many_programs_err_alike_on_both(first: int) -> None:
