@@ -31,9 +31,8 @@ def verdict(lease: Lease, error: dict[str, Any]) -> Verdict:
         if source is None:
             return Verdict(None, 0, f"`{kind}`: {error['message']}")
         component, incarnation = source.maker
-        return Verdict(
-            component, incarnation, f"{lease.place} refused `{kind}` made by {component}: {error['message']}"
-        )
+        reason = f"{lease.place} refused `{kind}` made by {component}: {error['message']}"
+        return Verdict(component, incarnation, reason)
     if stream is not None and stream == (operation.stream_in or operation.stream_out) and len(work.step.parts) > 1:
         other = 1 if lease.delivers else 0
         component = work.step.parts[other].component
@@ -44,9 +43,8 @@ def verdict(lease: Lease, error: dict[str, Any]) -> Verdict:
         *filter(None, [operation.stream_in, operation.stream_out]),
     ]
     known = ", ".join(given) or "nothing"
-    return _own(
-        lease, f"wrong_input does not say of what (details {details}; it was given {known}): {error['message']}"
-    )
+    text = f"wrong_input does not say of what (details {details}; it was given {known})"
+    return _own(lease, f"{text}: {error['message']}")
 
 
 def _own(lease: Lease, text: str) -> Verdict:

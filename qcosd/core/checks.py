@@ -62,13 +62,8 @@ class Checks:
         candidates = []
         for provider in self._offers[name]:
             makers = {part.component for k in provider.operation.checks if k in made for part in made[k].step.parts}
-            asked = job.terms.use.get(provider.operation.service, provider.component)
-            if (
-                makers
-                and provider.component not in makers
-                and asked == provider.component
-                and provider.operation.each == each
-            ):
+            asked = {job.terms.use.get(provider.operation.service, provider.component)}
+            if makers and provider.component in asked - makers and provider.operation.each == each:
                 candidates.append(provider)
         candidates.sort(key=lambda p: (not self._able(job, p), job.chosen.get(name) != p.component))
         return Step((candidates[0],)) if candidates else None

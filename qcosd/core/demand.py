@@ -72,15 +72,7 @@ class _Blocked(Exception):
         self.weight = weight
 
 
-def resolve(
-    manifests: Mapping[str, Manifest],
-    serviceable: Callable[[str], bool],
-    pinned: Mapping[str, str],
-    have: frozenset[str],
-    target: str,
-    use: Mapping[str, str] | None = None,
-    fenced: Collection[str] = (),
-) -> Plan:
+def resolve(manifests: Mapping[str, Manifest], serviceable: Callable[[str], bool], pinned: Mapping[str, str], have: frozenset[str], target: str, use: Mapping[str, str] | None = None, fenced: Collection[str] = ()) -> Plan:  # fmt: skip
     """Steps that lead from the kinds at hand to the target.
 
     ``serviceable`` tells of a component whether it can be counted on; ``pinned`` maps ``service.op`` to the component that has

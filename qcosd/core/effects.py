@@ -149,17 +149,6 @@ class Exit:
 
 
 Effect = (
-    Send
-    | Publish
-    | Subscription
-    | Spawn
-    | Signal
-    | Append
-    | BlobWrite
-    | BlobDrop
-    | BlobRead
-    | Disconnect
-    | Notify
-    | Log
-    | Exit
-)
+    Send | Publish | Subscription | Spawn | Signal | Append | BlobWrite | BlobDrop
+    | BlobRead | Disconnect | Notify | Log | Exit
+)  # fmt: skip

@@ -64,7 +64,7 @@ class Job:
     sources: dict[int | None, dict[str, Source]] = field(default_factory=dict)  # batch -> kind -> how it came about
     reviews: dict[tuple[int | None, str], Step] = field(
         default_factory=dict
-    )  # (batch, service.op) -> check that is over
+    )  # (batch, service.op): checks that are over
     verified: set[str] = field(default_factory=set)  # kinds of which something has passed a check
     unverified: dict[str, str] = field(default_factory=dict)  # kind -> what has become of its check, for people
     facts: dict[str, Any] = field(default_factory=dict)

@@ -30,6 +30,7 @@ class Work:
     deaths: int = 0  # in a row
     deferrals: int = 0  # `retry_later` in a row
     not_before: float = 0.0
+    deferred: bool = False  # this epoch has ended in `retry_later`
     delivered: bool = False
     live: list[Lease] = field(default_factory=list)  # leases of this epoch that have not ended
 
@@ -72,6 +73,11 @@ class Lease:
     def delivers(self) -> bool:
         """Whether this part delivers the outputs of the work."""
         return self.part is self.work.step.parts[0]
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether it was taken back only because the other side of its stream gave up first, perhaps as a consequence."""
+        return self.work.deferred and self.epoch == self.work.epoch
 
     def check(self, outputs: dict[str, str], stored: Callable[[str], bool]) -> None:
         """Whether the outputs are what the manifest promises. Raises Refused(wrong_output)."""

@@ -28,7 +28,6 @@ class RecordType(IntEnum):
     LEASE = 13
     LEASE_END = 14
     FENCE = 15
-    REVIEW = 16
     REQUEST_KEY = 20
     ARTIFACT = 30
 

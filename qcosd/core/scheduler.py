@@ -154,11 +154,8 @@ class Scheduler:
         for batch in job.batches.unfinished() if steps else ():
             has, usable = job.has(batch).keys(), job.usable(batch)
             for step in steps:
-                if (
-                    step.consumes <= usable
-                    and not step.produces <= has
-                    and (work := self._works.idle(job, step, batch, now))
-                ):
+                due = step.consumes <= usable and not step.produces <= has
+                if due and (work := self._works.idle(job, step, batch, now)):
                     yield work
 
     def _issue(self, work: Work, now: float) -> None:
@@ -245,7 +242,7 @@ class Scheduler:
         """A plugin cannot do its part. Raises Refused(late)."""
         if self.leases.was_settled(number, epoch, incarnation):
             return
-        lease = self._current(number, epoch, incarnation)
+        lease = self._current(number, epoch, incarnation, failing=error["name"] != "retry_later")
         work = lease.work
         self._settle(lease)
         if work.delivered:
@@ -254,7 +251,7 @@ class Scheduler:
             self._judge(lease, error, now)
         elif error["name"] == "retry_later" and work.deferrals < DEFERRALS:
             self._count_again(work)
-            work.deferrals += 1
+            work.deferrals, work.deferred = work.deferrals + 1, True
             work.not_before = now + min(DEFER_MAX, DEFER_FIRST * 2.0 ** (work.deferrals - 1))
             self._alarms.set(("retry", work), work.not_before)
             self._works.revoke(work, "the other side of the stream is deferred", now)
@@ -304,9 +301,8 @@ class Scheduler:
         self._count_again(work)
         work.deaths += blamed
         if work.deaths >= self._limits.attempts:
-            text = (
-                f"{work.place} killed its plugin {work.deaths} times in a row; the last time {component.name}: {reason}"
-            )
+            often = f"{work.place} killed its plugin {work.deaths} times in a row"
+            text = f"{often}; the last time {component.name}: {reason}"
             self._fail(work, error_table("poison", text, {"log": list(component.log)}), now)
         else:
             self._works.revoke(work, f"{component.name} died", now)
@@ -368,9 +364,9 @@ class Scheduler:
         if work.batch is not None and not work.step.checks:
             work.job.shots_restarted += work.job.shots_of(work.batch)
 
-    def _current(self, number: int, epoch: int, incarnation: int) -> Lease:
+    def _current(self, number: int, epoch: int, incarnation: int, *, failing: bool = False) -> Lease:
         lease = self.leases.get(number, epoch, incarnation)
-        if lease is None or lease.revoked:
+        if lease is None or (lease.revoked and not (failing and lease.overtaken)):
             raise Refused("late", f"lease {number} epoch {epoch} is not in force")
         return lease
 

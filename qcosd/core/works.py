@@ -43,12 +43,13 @@ class Works:
     def start(self, work: Work) -> None:
         """The next attempt on a work item begins."""
         self._works.setdefault(work.job, {})[work.name] = work
-        work.epoch += 1
+        work.epoch, work.deferred = work.epoch + 1, False
 
     def settle(self, lease: Lease) -> None:
         """A lease has ended by its own plugin."""
         self._alarms.clear(("lease", lease))
-        lease.work.live.remove(lease)
+        if lease in lease.work.live:
+            lease.work.live.remove(lease)
         self.leases.remove(lease, settled=True)
 
     def free(self, lease: Lease) -> None:
@@ -88,6 +89,7 @@ class Works:
             self._forget(work)
 
     def _forget(self, work: Work) -> None:
+        work.deferred = False
         self._alarms.clear(("retry", work))
         works = self._works.get(work.job, {})
         if works.get(work.name) is work:

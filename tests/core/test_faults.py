@@ -160,6 +160,42 @@ def test_the_only_hardware_fails_the_job_with_the_words_of_the_tracker() -> None
     assert rig.state("stim_adapter") == "killing"
 
 
+@pytest.mark.parametrize("name", ["wrong_input", "internal", "retry_later"])
+def test_a_failure_is_heard_although_the_other_side_has_given_up_first(name: str) -> None:
+    """A tracker closes the stream as it fails, and the message of hardware that the stream is closed may overtake its own."""
+    rig = Rig(*QEC)
+    job = rig.submit(client := rig.client(), shots=10)
+    rig.boot()
+    out, inn = rig.lease("stim_adapter"), rig.lease("matching_tracker")
+    rig.fail("stim_adapter", out, "retry_later", "the other end has closed")
+    answer = rig.fail("matching_tracker", inn, name, "round 7 after round 5", stream="rounds")
+    document = rig.document(client, job)
+    if name == "retry_later":  # nothing new
+        assert answer.body["error"]["name"] == "late"
+        assert (document["state"], document["shots_restarted"]) == ("running", 10)
+        return
+    assert answer.type is Type.ACK
+    assert document["error"]["name"] == ("wrong_output" if name == "wrong_input" else "internal")
+    assert "round 7 after round 5" in document["error"]["message"]
+    rig.advance(1.0)
+    assert len(rig.kernel.scheduler.leases) == 0 and not rig.has_lease("matching_tracker")
+
+
+def test_a_failure_is_late_once_the_work_has_been_given_out_again() -> None:
+    rig = Rig(*QEC)
+    job = rig.submit(client := rig.client(), shots=10)
+    rig.boot()
+    out, inn = rig.lease("stim_adapter"), rig.lease("matching_tracker")
+    tracker = rig.address("matching_tracker")
+    rig.fail("stim_adapter", out, "retry_later")
+    rig.give_up("matching_tracker")
+    assert rig.fail("matching_tracker", inn, "internal").body["error"]["name"] == "late"
+    rig.advance(0.2)
+    assert rig.lease("matching_tracker")["epoch"] == 2
+    assert rig.fail("matching_tracker", inn, "internal").body["error"]["name"] == "late"
+    assert rig.document(client, job)["state"] == "running" and tracker == rig.address("matching_tracker")
+
+
 def test_the_producer_may_accuse_the_consumer() -> None:
     rig = Rig(*QEC, liar(TRACKER))
     job = rig.submit(client := rig.client(), shots=10)
