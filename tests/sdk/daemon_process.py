@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from qcosd.shell.manifest import find_manifests
 
 SLOW_PLUGIN = '''
 import os, pathlib
@@ -77,10 +80,8 @@ class DaemonProcess:
         for name, text in (("main.py", SLOW_PLUGIN), ("plugin.toml", SLOW_MANIFEST)):
             (self.top / "plugins" / "slow").mkdir(parents=True, exist_ok=True)
             (self.top / "plugins" / "slow" / name).write_text(text)
-        (self.top / "qcosd.toml").write_text(
-            '[plugins]\ndisable = ["pytket_compile", "pytket_optimise", "surface_code", "grid_mapper", '
-            '"stim_adapter", "matching_tracker"]\n'
-        )
+        others = [manifest.name for manifest in find_manifests([], []) if manifest.name != "hello"]
+        (self.top / "qcosd.toml").write_text(f"[plugins]\ndisable = {json.dumps(others)}\n")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> DaemonProcess:
