@@ -57,7 +57,7 @@ class TableauMachine:
     ) -> None:
         self.device = terms.device
         self._terms = terms
-        self._translators = translators or Translators()
+        self._translators = Translators() if translators is None else translators
         self._known_syndrome = known_syndrome
         self._faults = faults
         self._record_limit = record_limit
