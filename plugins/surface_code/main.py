@@ -45,12 +45,12 @@ def prepare_(lease: Any) -> Any:
 
 
 def _branches(options: Any) -> int:
-    text = (options.get("set") or {}).get("max_branches", MAX_BRANCHES)
-    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 9:
-        text = int(text)
-    if type(text) is not int or text < 1:
-        raise Refused("bad_input", f"max_branches {text!r}: a whole number of at least 1 expected")
-    return text
+    asked = most = (options.get("set") or {}).get("max_branches", MAX_BRANCHES)
+    if isinstance(asked, str) and asked.isascii() and asked.isdigit() and len(asked) <= 9:
+        most = int(asked)
+    if type(most) is not int or most < 1:
+        raise Refused("bad_input", f"max_branches {asked!r}: a whole number of at least 1 expected")
+    return most
 
 
 if __name__ == "__main__":

@@ -67,7 +67,6 @@ def test_a_directory_of_files_becomes_counts() -> None:
     ("options", "said"),
     [
         ({"shots": SHOTS + 1}, "shots 192 to 250 are wanted, the recording has 250"),
-        ({"decoder": "none-such"}, "unknown decoder 'none-such'"),
         ({"set": {"window": "-1"}}, "window '-1': a number of slots"),
     ],
     ids=str,
