@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import oracle
@@ -232,6 +233,26 @@ def test_shots_share_nothing() -> None:
     many = records("tableau_adapter", program, NOISY, 40, seed=1)
     assert (many[:5] == few).all()
     assert len({row.tobytes() for row in many}) > 30  # eight random bits, and errors
+
+
+def test_what_slots_mean_is_nothing_to_it() -> None:
+    """Without events and detectors the same program gives the same records."""
+    program = prepared(BRANCHES)
+    bare = replace(
+        program,
+        fragments=tuple(
+            replace(
+                f,
+                slots=tuple(
+                    Slot(tuple(p._replace(patches=(0,), rank=0, detectors=()) for p in s.parts), (), ())
+                    for s in f.slots
+                ),
+            )
+            for f in program.fragments
+        ),
+    )
+    assert bare != program
+    assert everything(bare, NOISY, 20, 1) == everything(program, NOISY, 20, 1)
 
 
 def test_equal_seeds_give_equal_bits() -> None:

@@ -170,6 +170,13 @@ def test_erased_qubits_cost_the_same_on_both() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("name", ["bell", "teleport", "branch"])
+def test_programs_err_alike_at_distance_five(name: str) -> None:
+    program = prepared((EXAMPLES[0].parent / f"{name}.qasm").read_text(), 5)
+    check_alike(program, (40_000, 8000), seed=8)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("first", range(0, 20, 5))
 def test_many_programs_err_alike_on_both(first: int) -> None:
     found = []
