@@ -42,7 +42,7 @@ class Player:
     """A `qcosd.qec.hardware.Machine` without hardware.  Raises RecordingError for a batch that was not recorded."""
 
     def __init__(self, recording: Recording) -> None:
-        self._recording = recording
+        self.recording = recording
         self._program: FragmentProgram | None = None
         self._batch: Batch | None = None
         self._first = 0
@@ -52,11 +52,11 @@ class Player:
 
     def prepare(self, program: FragmentProgram, placement: Placement | None = None) -> None:
         if program is not self._program:
-            self._recording.check(program)
+            self.recording.check(program)
             self._program = program
 
     def arm(self, batch: Batch) -> None:
-        recording = self._recording
+        recording = self.recording
         first = batch.index * recording.batch
         left = recording.shots - first
         if not 0 < batch.shots == min(recording.batch, left):
@@ -81,7 +81,7 @@ class Player:
         self._items = iter(())
 
     def _play(self, program: FragmentProgram, batch: Batch) -> Iterator[Said | Awaits]:
-        rates = self._recording.calibration(self._first)
+        rates = self.recording.calibration(self._first)
         if rates:
             yield Said(Calibrated(batch.index, Calibration.from_bytes(rates).id), (rates,))
         shots = np.arange(batch.shots)
@@ -112,9 +112,9 @@ class Player:
         self, branch: _Branch, path: str, value: int, fragment: Fragment, chosen: npt.NDArray[np.intp]
     ) -> _Branch:
         decisions = (*branch.decisions, value)
-        ways = np.array([p.decisions[: len(decisions)] == decisions for p in self._recording.paths], np.bool_)
+        ways = np.array([p.decisions[: len(decisions)] == decisions for p in self.recording.paths], np.bool_)
         shots = branch.shots[chosen]
-        known = ways[self._recording.path_of[self._first + shots]]
+        known = ways[self.recording.path_of[self._first + shots]]
         return _Branch(path, decisions, fragment, shots, known, branch.round, branch.records)
 
     def _blocks(self, branch: _Branch, size: int, batch: int) -> Iterator[Said]:
@@ -146,7 +146,7 @@ class Player:
 
     def _values(self, branch: _Branch, count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
         """The next records of a branch, 0/1 of shape (count, shots), and where they are missing, None if nowhere."""
-        recording, shots = self._recording, self._first + branch.shots
+        recording, shots = self.recording, self._first + branch.shots
         bits = np.zeros((count, len(shots)), np.uint8)
         missing: npt.NDArray[np.uint8] | None = None
         for number in np.unique(recording.path_of[shots[branch.known]]):

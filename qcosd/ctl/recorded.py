@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from qcosd.ctl.failure import Failure, bad_usage
-from qcosd.ctl.options import MAX_BATCH
+from qcosd.ctl.options import MAX_BATCH, is_name
 from qcosd.ctl.records import ARTIFACTS, FORMAT, VERSION
 
 RECORDING_VERSION = 1
@@ -44,10 +44,13 @@ def recorded(directory: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         raise bad_usage(
             f"{directory / 'job.json'}: {job.get('format')} {job.get('version')}, {FORMAT} {VERSION} expected"
         )
+    artifacts, asked = job.get("artifacts"), job.get("options")
+    if not isinstance(artifacts, dict) or not isinstance(asked, dict) or not _counts(asked.get("batch", 1), least=1):
+        raise bad_usage(f"{directory / 'job.json'}: it lacks the artifacts or the options of a job")
     inputs = {}
     for kind, name in ARTIFACTS.items():
         inputs[kind] = (directory / name).read_bytes()
-        if hashlib.sha256(inputs[kind]).hexdigest() != job["artifacts"].get(kind):
+        if hashlib.sha256(inputs[kind]).hexdigest() != artifacts.get(kind):
             raise bad_usage(f"{directory / name}: not the one of this job (its digest stands in job.json)")
     paths = [_path(place) for place in sorted((directory / "paths").iterdir()) if place.is_dir()]
     numbers, segments = _numbered([shots for _, shots in paths])
@@ -55,7 +58,7 @@ def recorded(directory: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     if not total:
         raise bad_usage(f"{directory}: no shot was accepted: nothing to play")
     rates = _rates(directory, segments)
-    batch = _batch(int(job["options"].get("batch") or MAX_BATCH), [first for first, _ in rates])
+    batch = _batch(asked.get("batch", MAX_BATCH), [first for first, _ in rates])
     recording = {
         "version": RECORDING_VERSION,
         "batch": batch,
@@ -63,7 +66,7 @@ def recorded(directory: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         "calibrations": rates,
     }
     inputs["recording"] = bytes(msgpack.packb(recording))
-    options = {key: value for key, value in job["options"].items() if key not in _LEFT_OUT}
+    options = {key: value for key, value in asked.items() if key not in _LEFT_OUT}
     options |= {"target": "counts", "shots": total, "batch": batch, "use": {"hardware": PLAYER}}
     # What is discarded cannot be had again: the recording has no more shots.
     options["discard_budget"] = 0
@@ -75,11 +78,13 @@ def _path(place: Path) -> tuple[dict[str, Any], list[_Shots]]:
     """The files of a path as an entry of the recording, without its shots; and these."""
     about = _json(place / "shots.json")
     try:
-        measurements = int(about["measurements"])
+        measurements, decisions = about["measurements"], about["decisions"]
         rows = [_Shots(row["batch"], row["calibration"], row["shots"]) for row in about["batches"]]
-        decisions = [int(value) for value in about["decisions"]]
-    except (KeyError, TypeError, ValueError) as error:
+        sound = _counts(measurements) and set(decisions) <= {0, 1} and all(map(_sound, rows))
+    except (KeyError, TypeError) as error:
         raise bad_usage(f"{place / 'shots.json'}: not a list of shots: {error!r}") from None
+    if not sound:
+        raise bad_usage(f"{place / 'shots.json'}: not a list of shots: a number or a name is none")
     shots = sum(len(row.shots) for row in rows)
     entry: dict[str, Any] = {"decisions": decisions, "measurements": measurements, "missing": b""}
     for name in ("records", "missing"):
@@ -91,6 +96,15 @@ def _path(place: Path) -> tuple[dict[str, Any], list[_Shots]]:
         if len(entry[name]) != due:
             raise bad_usage(f"{path}: {len(entry[name])} bytes; {shots} shots of {measurements} records are {due}")
     return entry, rows
+
+
+def _sound(row: _Shots) -> bool:
+    named = row.calibration is None or (isinstance(row.calibration, str) and is_name(row.calibration))
+    return named and _counts(row.batch) and isinstance(row.shots, list) and all(map(_counts, row.shots))
+
+
+def _counts(value: object, least: int = 0) -> bool:
+    return type(value) is int and value >= least
 
 
 def _numbered(paths: Iterable[list[_Shots]]) -> tuple[list[list[int]], list[tuple[int, str | None]]]:
@@ -106,6 +120,8 @@ def _numbered(paths: Iterable[list[_Shots]]) -> tuple[list[list[int]], list[tupl
             for shot in part.shots:
                 keys.append((part.batch, shot, number, row))
                 row += 1
+    if len({key[:2] for key in keys}) != len(keys):
+        raise bad_usage("shots.json: a shot stands in two places")
     segments: list[tuple[int, str | None]] = []
     for position, (batch, _, number, row) in enumerate(sorted(keys)):
         columns[number][row] = position
