@@ -2,7 +2,8 @@
 """Whose fault it is that something delivered was wrong.
 
 `wrong_output` is said of oneself. `wrong_input` is said of somebody else: who says it is believed, and who made the input, or
-holds the other end of the stream, is to blame.
+holds the other end of the stream, is to blame. Who checks something that was made from a stream may say of both, kind and
+stream, that it is the stream which was wrong.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ def verdict(lease: Lease, error: dict[str, Any]) -> Verdict:
         source = work.job.source(work.batch, kind)
         if source is None:
             return Verdict(None, 0, f"`{kind}`: {error['message']}")
+        for part, fed_by in zip(source.step.parts, source.incarnations, strict=True):
+            if stream is not None and part.operation.stream_out == stream:
+                what = f"what {part.component} sent on the stream `{stream}` for `{kind}`"
+                return Verdict(part.component, fed_by, f"{lease.place} refused {what}: {error['message']}")
         component, incarnation = source.maker
         reason = f"{lease.place} refused `{kind}` made by {component}: {error['message']}"
         return Verdict(component, incarnation, reason)

@@ -401,3 +401,26 @@ def test_a_job_with_a_checker_for_something_else_is_as_before() -> None:
     job = rig.submit(client := rig.client(), "greeting", target="greeted")
     rig.work("hello")
     assert rig.document(client, job)["state"] == "done"
+
+
+def test_a_check_may_find_the_stream_wrong_and_not_what_was_made_of_it() -> None:
+    rig = Rig(*QEC, liar(ADAPTER), SAMPLER)
+    job = rig.submit(client := rig.client(), shots=10)
+    rig.work("pytket_compile")
+    rig.work("pytket_optimise")
+    for component in ("liar", "surface_code", "liar", "grid_mapper"):
+        rig.work(component)
+    rig.work("liar")
+    rig.work("matching_tracker", counts(10, "1"))
+    rig.fail("sampler", rig.lease("sampler"), "wrong_input", "random bits", kind="counts", stream="rounds")
+    rig.bury("liar")
+    for component in ("stim_adapter", "surface_code", "stim_adapter", "grid_mapper"):
+        rig.work(component)
+    batch(rig, 10)
+    rig.work("sampler")
+    document = rig.document(client, job)
+    assert (document["state"], document["summary"]["sum"]["counts"]) == ("done", {"0": 10})
+    assert any(
+        "liar" in text and "on the stream `rounds` for `counts`: random bits" in text for text in document["degraded"]
+    )
+    assert "matching_tracker" not in " ".join(document["degraded"])
