@@ -258,7 +258,10 @@ class _Feeding:
             news = replace(first, status="aborted", payload=(), last=True)
             with suppress(TimeoutError):
                 self.stream.send(news.to_map(), timeout=ABORT_NOTICE)
-        raise Aborted(f"this machine cannot pause, and nobody took the last {kept} blocks (room for {self.room})")
+        raise Aborted(
+            f"this machine cannot pause, and nobody took the last {kept} blocks (room for {self.room}): the tracker is too "
+            "slow for it, or timing.buffer_blocks of the device too small"
+        )
 
     def answer(self, awaited: Awaits) -> None:
         self.flush(None)

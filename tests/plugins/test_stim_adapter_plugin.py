@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 import stim
@@ -23,8 +26,10 @@ from qcosd.qec.calibration import PRIOR_FLOOR, Calibration
 from qcosd.qec.device import Device
 from qcosd.qec.hardware import Batch, Control, DecisionFault, feed
 from qcosd.qec.placement import Placement
-from qcosd.qec.stream import Decided
-from qcosd.sdk import Refused
+from qcosd.qec.readiness import Ready
+from qcosd.qec.stream import Calibrated, Decided
+from qcosd.qec.terms import SETTINGS
+from qcosd.sdk import Refused, StreamClosed
 from qcosd.sdk.testing import make_lease, read_manifest, stream_pair
 
 SIMD = stim.Circuit.__module__.removeprefix("stim._stim_")
@@ -104,6 +109,74 @@ def test_bad_options_are_refused_at_once_and_by_name(options: dict[str, Any]) ->
             operation(lease)
         assert refused.value.code == "bad_input"
         assert name in str(refused.value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("erasure", "2"), ("lost", "x"), ("discard", -1), ("can_pause", "perhaps")])
+def test_bad_settings_are_refused_at_once_and_by_name(key: str, value: object) -> None:
+    with pytest.raises(Refused, match=key) as refused:
+        main.describe(make_lease("hardware.describe", {}, {"set": {key: value}}))
+    assert refused.value.code == "bad_input"
+
+
+def test_the_settings_of_the_manifest_are_those_that_it_reads() -> None:
+    assert set(read_manifest(Path(main.__file__).with_name("plugin.toml")).settings) == set(SETTINGS)
+
+
+def test_the_device_is_described_as_the_settings_make_it() -> None:
+    result = main.describe(make_lease("hardware.describe", {}, {"device": "uneven", "set": {"can_pause": "off"}}))
+    document = msgpack.unpackb(result.outputs["device"])
+    assert document["can_pause"] is False
+    assert set(document["native"]) >= {"R", "CX", "M", "PERM"}
+    assert result.facts["batch_limit"] == main.MAX_SHOTS
+
+
+def test_what_was_prepared_is_named_and_counted() -> None:
+    ready = Ready.from_bytes(READY)
+    rounds = max(sum(f.length for f in PROGRAM.path(way)) for way in ((0, 0), (0, 1), (1, 0), (1, 1)))
+    assert (ready.sites, ready.rounds, ready.paths) == (len(PLACEMENT.coordinates), rounds, 4)
+    assert ready.fragments == sha256(INPUTS["fragments"]).hexdigest()
+
+
+def test_a_batch_that_was_not_prepared_is_refused() -> None:
+    elsewhere = Placement.of("default", (4, 4), PLACEMENT.coordinates).to_bytes()
+    with pytest.raises(Refused, match="not of this program") as refused:
+        main.run(make_lease("hardware.run", INPUTS | {"placement": elsewhere}, shots=1, batch=0))
+    assert refused.value.details == {"kind": "ready"}
+
+
+def first_message(batch: int, **options: Any) -> Any:
+    """What a batch begins with."""
+    reader, writer = stream_pair(credit=1000)
+    placement = PLACEMENT if not options else replace(PLACEMENT, device=options["device"])
+    inputs = {"fragments": INPUTS["fragments"], "placement": placement.to_bytes(), "calibration": PRIOR.to_bytes()}
+    inputs["ready"] = main.prepare(make_lease("hardware.prepare", inputs, options)).outputs["ready"]
+    lease = make_lease("hardware.run", inputs, options, shots=4, seed=5, batch=batch, stream=writer)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(main.run, lease)
+        first = reader.recv()
+        reader.close()
+        with pytest.raises(StreamClosed):
+            running.result()
+    return first
+
+
+def test_a_device_that_drifts_says_its_rates_before_each_batch() -> None:
+    for batch in (0, 3):
+        message = first_message(batch, device="uneven")
+        header = Calibrated.from_map(message.header)
+        rates = Calibration.from_bytes(message.payload[0])
+        assert (header.batch, header.id) == (batch, rates.id)
+        assert rates == Device.named("uneven").noise.drifted(5, batch).floored()
+        assert rates.sites[2, 2]["idle"] == pytest.approx(8 * rates.idle)
+    assert first_message(0).header["type"] == "block"
+
+
+def test_a_batch_with_losses_comes_to_its_end_with_a_real_tracker() -> None:
+    tracker = run(noise=2e-3, set={"erasure": 0.01, "lost": 0.01, "discard": 0.01})
+    summary = tracker.outcomes().summary()["sum"]
+    assert summary["records_missing"] > 0
+    assert summary["shots_discarded"] > 0
+    assert summary["shots_accepted"] + summary["shots_discarded"] == 100
 
 
 def test_what_a_batch_holds_is_bounded() -> None:
