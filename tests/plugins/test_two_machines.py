@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import oracle
 import pytest
 from agreement import ALPHA, disagreement
@@ -62,20 +61,15 @@ def check_exact(circuit: oracle.Circuit, program: FragmentProgram, shots: int, s
         assert done.outcomes.detection_events == 0
 
 
-def check_alike(program: FragmentProgram, shots: tuple[int, int], seed: int) -> tuple[float, float]:
-    """With noise: decoded and undecoded outcomes, and the rate of detection events, are the same within statistics.
-
-    Returns the p-values of the outcomes.
-    """
+def check_alike(program: FragmentProgram, shots: tuple[int, int], seed: int) -> None:
+    """With noise: decoded and undecoded outcomes, and the rate of detection events, are the same within statistics."""
     stim_, tableau = (done.outcomes for done in on_both(program, NOISE, shots, seed))
-    decoded = disagreement(stim_.counts, tableau.counts)
-    undecoded = disagreement(stim_.counts_undecoded, tableau.counts_undecoded)
-    assert decoded > ALPHA, (stim_.counts, tableau.counts)
-    assert undecoded > ALPHA, (stim_.counts_undecoded, tableau.counts_undecoded)
+    assert disagreement(stim_.counts, tableau.counts) > ALPHA, (stim_.counts, tableau.counts)
+    raw = stim_.counts_undecoded, tableau.counts_undecoded
+    assert disagreement(*raw) > ALPHA, raw
     rates = [o.detection_events / o.detectors_total for o in (stim_, tableau)]
     # Events come in clusters of about two, and shots differ: three times the scatter of independent ones is generous.
     assert abs(rates[0] - rates[1]) < 4 * 3 * (rates[0] / tableau.detectors_total) ** 0.5
-    return decoded, undecoded
 
 
 def wrong_share(done: Run, possible: Mapping[str, float]) -> tuple[int, int]:
@@ -111,9 +105,9 @@ def test_random_programs_have_their_exact_distribution_on_both(first: int) -> No
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("first", range(0, 60, 10))
+@pytest.mark.parametrize("first", range(0, 60, 5))
 def test_many_random_programs_have_their_exact_distribution_on_both(first: int) -> None:
-    for seed in range(first, first + 10):
+    for seed in range(first, first + 5):
         circuit = oracle.random_circuit(2000 + seed)
         check_exact(circuit, as_the_daemon_does(circuit.qasm()), 1000, seed)
 
@@ -173,17 +167,14 @@ def test_erased_qubits_cost_the_same_on_both() -> None:
 @pytest.mark.parametrize("name", ["bell", "teleport", "branch"])
 def test_programs_err_alike_at_distance_five(name: str) -> None:
     program = prepared((EXAMPLES[0].parent / f"{name}.qasm").read_text(), 5)
-    check_alike(program, (40_000, 8000), seed=8)
+    check_alike(program, (20_000, 4000), seed=8)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("first", range(0, 20, 5))
-def test_many_programs_err_alike_on_both(first: int) -> None:
-    found = []
-    for seed in range(first, first + 5):
-        circuit = oracle.random_circuit(3000 + seed)
-        found += check_alike(as_the_daemon_does(circuit.qasm()), (20_000, 5000), seed)
-    assert np.median(found) > 0.05  # p-values of one distribution are even: ten of them have no such median
+@pytest.mark.parametrize("seed", range(20))
+def test_many_programs_err_alike_on_both(seed: int) -> None:
+    circuit = oracle.random_circuit(3000 + seed)
+    check_alike(as_the_daemon_does(circuit.qasm()), (10_000, 2500), seed)
 
 
 @pytest.mark.parametrize("p", [2e-3, 5e-3])
