@@ -49,6 +49,15 @@ def test_more_random_nested_programs_through_the_optimiser(seed: int) -> None:
     check(prepare(logical, 3), circuit, seed)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60, 66))
+def test_nested_programs_on_the_machine_that_simulates_every_shot(seed: int) -> None:
+    circuit = oracle.random_circuit(seed, qubits=1 + seed % 3, ifs="nested")
+    done = run(prepared(circuit.qasm()), shots=80, seed=seed, hardware="tableau_adapter")
+    oracle.check_counts(done.counts, oracle.distribution(circuit))
+    assert done.outcomes.detection_events == 0
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_logical_programs_whose_bodies_are_read_as_a_whole(seed: int) -> None:
     check_logical(random_program(Random(seed), 1 + seed % 3, 2, 8) if seed % 3 else body_that_overwrites(seed), seed)
