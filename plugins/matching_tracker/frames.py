@@ -67,7 +67,8 @@ class Ledger:
         """
         frames = self.frames
         if raw is not None:
-            raw = np.stack((raw, raw, np.zeros_like(raw)))
+            plain, raw = raw, np.zeros((PLANES, len(raw)), np.uint8)
+            raw[:APPLIED] = plain
         match event:
             case Init() | Handover():
                 row = 2 * self._rows[event.patch]

@@ -25,7 +25,7 @@ class Path:
 
     ``live``: packed, shots that are not discarded, ``discarded`` how many are.  Those keep their columns, which mean nothing and are kept at zero
     where that saves work.  ``unread``: packed, shots in which an event had to do without a record: only the decoder knows
-    their outcome.  ``events``: detection events of each shot.  ``time``: hardware's clock at the last block, in ns.
+    their outcome.  ``time``: hardware's clock at the last block, in ns.
     """
 
     def __init__(self, plans: Plans, shots: int) -> None:
@@ -42,7 +42,8 @@ class Path:
         self.discarded = 0
         self.live = mask(shots)
         self.unread = np.zeros_like(self.live)
-        self.events = np.zeros(shots, np.int64)
+        self._events = np.zeros(shots, np.int64)
+        self._uncounted: list[Bits] = []  # detectors of slots that _events does not contain yet
         self._ahead = plans.contents(0)  # slots of the fragment
         self._start = 0  # of the fragment
         self._contents: list[SlotContent] = []  # slots committed - 1 (if any) to received
@@ -73,6 +74,12 @@ class Path:
         """Records of each of the next ``count`` slots; fewer at the end of the fragment."""
         return tuple(content.records for content in self._ahead[self.slot : self.slot + count])
 
+    @property
+    def events(self) -> np.ndarray:
+        """Detection events of each shot, int64 (shots,)."""
+        self._count()
+        return self._events
+
     # ---- what happens to it
 
     def take(self, records: Bits, missing: Bits | None = None) -> None:
@@ -92,7 +99,7 @@ class Path:
         self.records += content.records
         self.rounds += content.has_round
         self.detectors += len(detectors)
-        self.events += totals(detectors, len(self.shots))
+        self._uncounted.append(detectors)
 
     def discard(self, chosen: Bits) -> np.ndarray:
         """Shots, packed, that shall count no longer.  Returns their numbers in the batch, of those that did so far."""
@@ -105,6 +112,11 @@ class Path:
             self._syndrome = [rows & live for rows in self._syndrome]
             self._missing = [self._lasting(missing) for missing in self._missing]
         return fresh
+
+    def _count(self) -> None:
+        if self._uncounted:
+            self._events += totals(np.concatenate(self._uncounted), len(self.shots))
+            self._uncounted = []
 
     def _lasting(self, missing: Bits | None) -> Bits | None:
         """The missing records that still matter."""
@@ -122,6 +134,7 @@ class Path:
 
         Returns the shots, packed, whose missing records leave nothing to decide by, None if there are none.
         """
+        self._count()  # before artifacts change detectors in place
         older = int(self.committed > 0)  # a slot before the window is kept
         before = self._contents[0] if older else None
         contents = self._contents[older : older + window.needs - window.start]
@@ -191,7 +204,8 @@ class Path:
         other.live = select(self.live, shots, chosen)
         other.discarded = len(chosen) - ones(other.live)
         other.unread = select(self.unread, shots, chosen)
-        other.events = self.events[chosen]
+        other._events = self.events[chosen]
+        other._uncounted = []
         other._last = None if self._last is None else select(self._last, shots, chosen)
         other.ledger = self.ledger.select(chosen)
         return other

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +20,23 @@ def records(block: Block, frames: Sequence[npt.NDArray[Any]]) -> tuple[Bits, Bit
     A missing record is one that was not measured, whose qubit was erased, or that comes with no information.  Its bit is
     0 here, whatever came.  The second is None if nothing is missing.  Raises StreamFault for a frame that does not fit.
     """
-    rows, real = sum(block.m), mask(block.shots)
+    shape = (sum(block.m), width(block.shots))
     if block.status == "lost":
-        found = np.zeros((rows, width(block.shots)), np.uint8)
-        return found, found | real if rows else None
+        found = np.zeros(shape, np.uint8)
+        return found, found | mask(block.shots) if len(found) else None
     if len(frames) != len(block.payload):
         raise StreamFault(
             f"{len(frames)} payload frames came, {len(block.payload)} are announced", path=block.path, slot=block.round
         )
     by_name = dict(zip(block.payload, frames, strict=True))
     for name, frame in by_name.items():
-        _check(block, name, frame, rows, real)
+        _check(block, name, frame, shape)
     bits = by_name["bits"]
     missing: Bits | None = None
     for name in block.payload[1:]:
         match name:
             case "valid":
-                without = ~by_name[name] & real
+                without = ~by_name[name] & mask(block.shots)
             case "erasure":
                 without = by_name[name]
             case _:
@@ -47,13 +47,17 @@ def records(block: Block, frames: Sequence[npt.NDArray[Any]]) -> tuple[Bits, Bit
     return bits & ~missing, missing
 
 
-def _check(block: Block, name: str, frame: npt.NDArray[Any], rows: int, real: Bits) -> None:
-    def demand(what: str, expected: object, came: object) -> None:
-        if expected != came:
-            message = f"path {block.path!r}, slot {block.round}: {what} of {name} {came!r} came, {expected!r} is due"
-            raise StreamFault(message, path=block.path, slot=block.round, what=what, expected=expected, came=came)
+def _check(block: Block, name: str, frame: npt.NDArray[Any], shape: tuple[int, int]) -> None:
+    def refuse(what: str, expected: object, came: object) -> NoReturn:
+        message = f"path {block.path!r}, slot {block.round}: {what} of {name} {came!r} came, {expected!r} is due"
+        raise StreamFault(message, path=block.path, slot=block.round, what=what, expected=expected, came=came)
 
-    demand("type", "int8" if name == "llr" else "uint8", str(frame.dtype))
-    demand("shape", (rows, block.shots if name == "llr" else len(real)), frame.shape)
-    if name != "llr":
-        demand("bits beyond the last shot", False, bool((frame[:, -1] & ~real[-1]).any()))
+    kind = np.int8 if name == "llr" else np.uint8
+    if frame.dtype != kind:
+        refuse("type", kind.__name__, str(frame.dtype))
+    if name == "llr":
+        shape = (shape[0], block.shots)
+    if frame.shape != shape:
+        refuse("shape", shape, frame.shape)
+    if name != "llr" and block.shots % 8 and (frame[:, -1] >> block.shots % 8).any():
+        refuse("bits beyond the last shot", False, True)
