@@ -179,7 +179,7 @@ def test_a_result_that_was_given_out_does_not_change() -> None:
     assert rig.document(client, job) == before
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 20), st.randoms(use_true_random=False))
 def test_batches_do_not_depend_on_the_order_in_which_they_end(shots: int, size: int, random: Any) -> None:
     """What is reported for a batch depends on its index alone here; the batches must do so too."""
