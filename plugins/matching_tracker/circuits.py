@@ -13,11 +13,14 @@ from typing import Any
 import msgpack
 import stim
 from qcos_plugins.matching_tracker.effects import settled_effects, with_effects
-from qcos_plugins.matching_tracker.model import matching_model
+from qcos_plugins.matching_tracker.model import DECODERS, matching_model
 from qcos_plugins.matching_tracker.plan import Plans
 
 from qcosd.qec.circuit import whole_circuit
 from qcosd.qec.geometry import Coord
+
+PLAIN = "pymatching"
+"""What a model is written for where the job's decoder is no way of matching."""
 
 
 def written_circuits(plans: Plans, offset: Coord, paths: bytes) -> bytes:
@@ -29,9 +32,8 @@ def written_circuits(plans: Plans, offset: Coord, paths: bytes) -> bytes:
             raise ValueError(f"paths: {decisions} is no path of this program")
         whole = whole_circuit(program, rates, decisions=decisions, offset=offset, conditional=False)
         model = stim.Circuit(whole.text).detector_error_model(decompose_errors=True)
-        weighted = with_effects(
-            matching_model(model, plans.decoder), settled_effects(plans, decisions, whole.detectors)
-        )
+        matched = matching_model(model, plans.decoder if plans.decoder in DECODERS else PLAIN)
+        weighted = with_effects(matched, settled_effects(plans, decisions, whole.detectors))
         found.append({"circuit": f"{whole.text}\n", "model": f"{weighted}\n"})
     return bytes(msgpack.packb(found))
 

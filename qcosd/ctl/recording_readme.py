@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-PLAIN = frozenset({"pymatching"})
-"""Decoders that use no correlations."""
+CORRELATED = frozenset({"pymatching-correlated", "pymatching-tempered"})
+"""Decoders that match in two passes."""
+
+MATCHING = CORRELATED | {"pymatching"}
 
 _TEXT = """\
 Records of a qcosd job: every measurement of every accepted shot, and what was made of it while it ran.
@@ -15,7 +17,7 @@ program.bin       what ran (`fragments`), calibration.bin the rates that were as
 paths/NAME/       the shots that took one path through the program: NAME is what was decided on the way, 0 or 1 each,
                   or `all` where nothing is decided
   circuit.stim    that path as one circuit, with noise; its observable k is classical bit k
-  model.dem       its error model, as the job's decoder ({decoder}) saw it
+  model.dem       its error model, {seen}
   records.b8      raw records, a row for each accepted shot (stim's b8 format)
   missing.b8      only if some are missing: 1 where a record has no value; it is 0 in records.b8 then, and means nothing
   outcomes.b8     the classical bits as they were decoded and acted on, undecoded.b8 without any correction
@@ -50,8 +52,11 @@ _SCRIPT = """\
 
 def readme(decoder: str) -> str:
     """The text for records that this decoder has decoded."""
-    correlated = "" if decoder in PLAIN else ", enable_correlations=True"
-    return _TEXT.format(decoder=decoder, script=_SCRIPT.format(correlated=correlated))
+    correlated = ", enable_correlations=True" if decoder in CORRELATED else ""
+    seen = (
+        f"as the job's decoder ({decoder}) saw it" if decoder in MATCHING else f"for matching; the job's was {decoder}"
+    )
+    return _TEXT.format(seen=seen, script=_SCRIPT.format(correlated=correlated))
 
 
 def script_in(text: str) -> str:

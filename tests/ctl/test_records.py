@@ -98,8 +98,8 @@ def test_replay_refuses_before_a_daemon_is_asked(
 
 
 def test_the_readme_names_its_decoder_and_matches_as_that_does() -> None:
-    for decoder, correlated in (("pymatching", False), ("pymatching-tempered", True)):
-        assert f"({decoder})" in readme(decoder)
+    for decoder, correlated in (("pymatching", False), ("pymatching-tempered", True), ("fusion-blossom", False)):
+        assert decoder in readme(decoder)
         assert ("enable_correlations" in script_in(readme(decoder))) == correlated
         compile(script_in(readme(decoder)), "README.txt", "exec")
 
