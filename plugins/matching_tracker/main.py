@@ -73,12 +73,16 @@ def circuits(lease: Any) -> Any:
 def _followed(lease: Any, *, keep_records: bool) -> Tracker:
     """The tracker of a batch that has ended."""
     plans = _plans(lease)
+    missing = (lease.options.get("set") or {}).get("missing", "decode")
+    if missing not in ("decode", "discard"):
+        raise Refused("bad_input", f"missing {missing!r}: decode or discard expected")
     tracker = Tracker(
         plans.program,
         plans.calibration,
         lease.shots,
         plans=plans,
         batch=lease.batch,
+        decode_missing=missing == "decode",
         keep_records=keep_records,
         keep_shots=SHOTS if _audited(lease) else None,
         clock=perf_counter,

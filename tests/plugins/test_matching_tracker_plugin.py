@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import numpy as np
 import pytest
 import sampled
 from qcos_plugins.matching_tracker import main
 
 from qcosd.core.manifest import Manifest
+from qcosd.qec.calibration import Calibration
 from qcosd.qec.placement import Placement
+from qcosd.qec.stream import Calibrated, Discard
 from qcosd.sdk import Refused
 from qcosd.sdk.streams import StreamWriter
 from qcosd.sdk.testing import make_lease, stream_pair
@@ -28,7 +31,7 @@ INPUTS = {
 }
 
 
-def run(blocks: list[tuple[sampled.Block, Any]], inputs: dict[str, bytes] = INPUTS, **options: Any) -> tuple[Any, list]:
+def run(blocks: list[tuple[Any, ...]], inputs: dict[str, bytes] = INPUTS, **options: Any) -> tuple[Any, list]:
     """What the operation returns, and what it sends, when a machine sends these blocks with a credit of one."""
     reader, writer = stream_pair(credit=1)
     lease = make_lease("track.run", inputs, options, shots=RECORDING.shots, batch=0, stream=reader)
@@ -42,11 +45,11 @@ def run(blocks: list[tuple[sampled.Block, Any]], inputs: dict[str, bytes] = INPU
     return result, answers
 
 
-def send(writer: StreamWriter, blocks: list[tuple[sampled.Block, Any]]) -> list[dict[str, Any]]:
-    for block, bits in blocks:
-        writer.send(block.to_map(), *([] if bits is None else [bits.tobytes()]))
+def send(writer: StreamWriter, messages: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    for header, *frames in messages:
+        writer.send(header.to_map(), *(frame if isinstance(frame, bytes) else frame.tobytes() for frame in frames))
     # A writer that has sent nothing was never opened, and nobody tells it of the end.
-    return [message.header for message in writer] if blocks else []
+    return [message.header for message in writer] if messages else []
 
 
 def recorded() -> list[tuple[sampled.Block, Any]]:
@@ -61,7 +64,8 @@ def test_a_lease_gives_the_counts_of_its_batch() -> None:
     assert sum(result.summary["sum"]["latency_us"].values()) == expected.windows
     assert set(result.outputs) == {"counts"}
     assert result.facts["versions"].keys() == {"pymatching", "stim", "stim-simd", "numpy"}
-    assert msgpack.unpackb(result.outputs["counts"]) == result.summary["sum"]
+    counts = msgpack.unpackb(result.outputs["counts"])
+    assert {key: counts[key] for key in result.summary["sum"]} == result.summary["sum"]
     assert {header["type"] for header in answers} == {"ack"}
     assert answers[-1]["committed"] == answers[-1]["received"] == expected.rounds[0] + 1
     assert msgpack.unpackb(msgpack.packb(result.summary)) == result.summary
@@ -79,6 +83,39 @@ def test_options_choose_decoder_and_buffer() -> None:
     assert result.summary["same"]["window"] == {"commit": 3, "buffer": 2}
     expected = sampled.track(RECORDING, decoder="pymatching", buffer=2)
     assert result.summary["sum"]["counts"] == expected.counts
+
+
+def full_of_everything() -> list[tuple[Any, ...]]:
+    """A calibration, two discarded shots, a lost round and, in each other block, an erased record of one shot."""
+    rates = Calibration.uniform(2e-3)
+    found: list[tuple[Any, ...]] = [(Calibrated(0, rates.id), rates.to_bytes())]
+    found.append((Discard("", 50, 0, "leakage"), bytes([0b11000, 0, 0, 0, 0, 0, 0])))
+    for i, (block, bits) in enumerate(sampled.blocks(RECORDING.program, RECORDING.records, 1)):
+        if i == 2:
+            found.append((replace(block, status="lost", payload=()),))
+        else:
+            erasure = np.zeros_like(bits)
+            erasure[i % len(bits), 0] = 1 << i % 2
+            found.append((replace(block, payload=("bits", "erasure")), bits.tobytes(), erasure.tobytes()))
+    return found
+
+
+@pytest.mark.parametrize("missing", ["decode", "discard"])
+def test_every_message_of_the_stream_reaches_the_summary(missing: str) -> None:
+    result, _ = run(full_of_everything(), set={"missing": missing})
+    total, blocks = result.summary["sum"], len(full_of_everything()) - 2
+    assert total["calibrations"] == {Calibration.uniform(2e-3).id: 50}
+    assert result.summary["same"]["calibration"] == RECORDING.rates.id
+    assert result.summary["same"]["erasures"] == {"decode": "decoded", "discard": "discarded"}[missing]
+    assert total["rounds_lost"] == 1
+    lost = len(list(RECORDING.program.fragments[0].sequence())[2].records())
+    if missing == "decode":
+        assert total["discards"] == {"leakage": 2}
+        assert total["records_missing"] == 48 * lost + blocks - 1
+        assert sum(total["counts"].values()) == total["shots_accepted"] == 48
+    else:
+        assert total["discards"] == {"leakage": 2, "missing records": 48}
+        assert (total["counts"], total["shots_accepted"]) == ({}, 0)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +139,7 @@ def test_a_broken_stream_ends_the_lease_and_names_the_producer(spoil: Any) -> No
 
 def test_a_batch_that_hardware_gives_up_is_asked_for_again() -> None:
     blocks = recorded()[:2]
-    blocks[1] = (replace(blocks[1][0], status="aborted", payload=(), last=True, m=()), None)
+    blocks[1] = (replace(blocks[1][0], status="aborted", payload=(), last=True, m=()),)
     with pytest.raises(Refused) as refused:
         run(blocks)
     assert refused.value.code == "retry_later"
@@ -132,6 +169,7 @@ def test_what_follows_the_last_block_is_the_producers_fault() -> None:
         ({"set": {"buffer": "-1"}}, "buffer -1"),
         ({"set": {"buffer": "wide"}}, "buffer 'wide'"),
         ({"set": {"buffer": []}}, "buffer "),
+        ({"set": {"missing": "zero"}}, "missing 'zero': decode or discard"),
         ({"decoder": ["pymatching"]}, "decoder "),
     ],
 )
