@@ -176,6 +176,20 @@ def test_no_pair_of_faults_changes_what_follows_a_coin() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("build", "basis", "answer"), CASES, ids=IDS)
+def test_no_single_fault_changes_an_outcome(
+    build: Callable[[int, str], FragmentProgram], basis: str, answer: int
+) -> None:
+    """All of them, at distance 5; those of distance 3 are in test_stim_adapter_faults."""
+    program = build(D, basis)
+    faults = faults_of(program)
+    for start in range(0, len(faults), 4 * PER_BATCH):
+        some = faults[start : start + 4 * PER_BATCH]
+        done = run(program, shots=len(some), seed=start, faults=some).outcomes
+        assert [some[i] for i in np.flatnonzero((done.bits != answer).any(0))] == []
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(("decoder", "allowed"), [("pymatching", 0), (DEFAULT_DECODER, 3)])
 @pytest.mark.parametrize(("build", "basis", "answer"), CASES, ids=IDS)
 def test_a_campaign_of_pairs(
