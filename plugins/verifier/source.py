@@ -9,8 +9,6 @@ from typing import Any, Final
 
 import lark
 import pytket.qasm.qasm
-import pytket.qasm.qasm
-from lark import Lark
 from pytket.circuit import Circuit, OpType
 from pytket.qasm import circuit_from_qasm_str
 from qcos_plugins.verifier.steps import Guard, Step, gate_of
@@ -27,14 +25,6 @@ _NAMES: Final = re.compile(r"\b(qreg|creg)\s+([A-Za-z_]\w*)\s*\[\s*(\d+)\s*\]\s*
 _COMMENTS: Final = re.compile(r'"[^"\n]*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 Registers = tuple[tuple[str, int], ...]
-
-
-def _lark(*arguments: Any, **options: Any) -> Lark:
-    return Lark(*arguments, **{**options, "cache": False})
-
-
-# pytket would keep a pickle of its grammar in the directory for temporary files: it would stay behind, and anybody could put one there.
-pytket.qasm.qasm.Lark = _lark
 
 
 class Unreadable(Exception):
