@@ -101,6 +101,9 @@ class Device:
             "round_ns": self.round_ns,
             "can_pause": self.can_pause,
             "buffer_blocks": self.buffer_blocks,
+            # Of every simulated machine: the whole program is loaded before the start, a decision acts at once.
+            "preload": True,
+            "decision_lead_ns": 0,
         }
 
     def to_bytes(self) -> bytes:

@@ -30,7 +30,7 @@ from qcosd.qec.hardware import (
 from qcosd.qec.noise import Noise
 from qcosd.qec.placement import Placement
 from qcosd.qec.stream import Block, Decided
-from qcosd.sdk import Refused
+from qcosd.sdk import Refused, Revoked
 from qcosd.sdk.testing import make_lease, stream_pair
 
 IDLE = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[1]; creg c[1]; ' + "id q[0];" * 12 + "measure q[0] -> c[0];"
@@ -194,6 +194,24 @@ def test_work_that_is_not_wanted_any_more_makes_it_safe() -> None:
     reader, writer = stream_pair(credit=100)
     with pytest.raises(ConnectionAbortedError):
         feed(control, writer, Batch(0, 1, 1), check=check)
+    assert control.state is State.SAFE
+    assert machine.aborts
+    reader.close()
+
+
+@pytest.mark.parametrize("program", [LONG, BRANCHING], ids=["no credit", "no decision"])
+@pytest.mark.parametrize("can_pause", [True, False])
+def test_a_revoked_lease_makes_it_safe_whatever_it_waits_for(program: Any, can_pause: bool) -> None:
+    reader, writer = stream_pair(credit=2 if program is LONG else 1000)
+    machine = Watched()
+    control = ready(machine, program)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(feed, control, writer, Batch(0, SHOTS, 1), can_pause=can_pause, buffer_blocks=1000)
+        reader.recv()
+        reader.recv()
+        writer.wake(Revoked("not wanted any more"))
+        with pytest.raises(Revoked):
+            running.result()
     assert control.state is State.SAFE
     assert machine.aborts
     reader.close()
