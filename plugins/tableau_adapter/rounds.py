@@ -66,7 +66,7 @@ class Translator:
         self.program = program
         self.noise = noise
         self.known_syndrome = known_syndrome
-        self._slots = [[slot for slot in fragment.sequence()] for fragment in program.fragments]
+        self._slots = [list(fragment.sequence()) for fragment in program.fragments]
         touched = {
             site
             for fragment in program.fragments

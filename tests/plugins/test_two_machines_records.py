@@ -140,7 +140,9 @@ def test_states_may_arrive_with_any_syndrome() -> None:
     """More than the frames can show: X plaquettes of an arriving |Y> have random signs too, and nothing depends on it."""
     program = phases().program(bits=1)
     plus = Affine(records("tableau_adapter", program, PERFECT, 400, seed=1, known_syndrome="plus").T)
-    every = Affine(records("tableau_adapter", program, PERFECT, 400, seed=2).T)
+    bits = records("tableau_adapter", program, PERFECT, 400, seed=2)
+    every = Affine(bits.T)
     assert every.rank == plus.rank + 2 * 4  # two gadgets, four X plaquettes
     assert every.holds(plus)
+    assert not events(program, bits).any()
     assert run(program, shots=300, hardware="tableau_adapter").counts == {"1": 300}
