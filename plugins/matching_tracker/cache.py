@@ -12,6 +12,7 @@ import numpy as np
 from qcos_plugins.matching_tracker.decoders import offer
 from qcos_plugins.matching_tracker.elements import shifted
 from qcos_plugins.matching_tracker.local import local_circuit
+from qcos_plugins.matching_tracker.soundness import check
 from qcos_plugins.matching_tracker.structure import Structure
 from qcos_plugins.matching_tracker.template import Template
 from qcos_plugins.matching_tracker.window import RegionWindow
@@ -105,7 +106,10 @@ class TemplateCache:
                     self._text_of.popitem(last=False)
                 structure = self._structures.get(text_key)
                 if structure is None:
-                    structure = self._structures.add(text_key, Structure(local, commit, end, join=join))
+                    structure = Structure(local, commit, end, join=join)
+                    seen_to_the_end = end == commit and len(window.layers) == end
+                    check(structure, distance if end - commit >= distance or seen_to_the_end else None)
+                    self._structures.add(text_key, structure)
                     self.misses += 1
                     built = True
             assert text_key is not None

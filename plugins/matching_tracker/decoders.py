@@ -74,6 +74,13 @@ class _Matched:
             enable_correlations=self._correlated,
         )
 
+    def explain(self, syndrome: Bits) -> Bits:
+        """The detectors, uint8 (detectors,), that the edges found for one syndrome flip."""
+        detectors = np.zeros_like(syndrome)
+        for ends in self._matching.decode_to_edges_array(syndrome, enable_correlations=self._correlated).tolist():
+            detectors[[end for end in ends if end >= 0]] ^= 1
+        return detectors
+
 
 class _Fused:
     """fusion-blossom returns edges; what they do to observables is looked up here, so that any number of them works."""

@@ -54,8 +54,8 @@ class LocalCircuit:
 
     ``classes``: noise with tag ``i`` is of class ``classes[i]``; empty if the circuit has no tags.  ``records``: what each
     record stands in; its name is relative to the region's origin, slots count from the start of the window.  ``gauges``:
-    sets of observables that may flip together and mean nothing, because a newly born or split patch is in no eigenstate of
-    what they observe.
+    sets of observables that may flip together and mean nothing: a newly born or split patch is in no eigenstate of what they
+    observe, or nothing reads them any more.
     """
 
     text: str

@@ -22,6 +22,7 @@ from qcos_plugins.matching_tracker.elements import (
     shifted,
 )
 from qcos_plugins.matching_tracker.frames import X, Z, sign
+from qcos_plugins.matching_tracker.reads import unread
 from qcos_plugins.matching_tracker.window import Layer, Life, RegionWindow, Resident
 
 from qcosd.qec.calibration import Calibration, NoiseLine, Where, noise_after, noise_before
@@ -65,7 +66,7 @@ def local_circuit(
     builder.start(window)
     for t, layer in enumerate(window.layers):
         if t == commit:
-            builder.observe_frames()
+            builder.observe_frames(window.layers[commit:])
         builder.slot(t, layer, committed=t < commit, noisy=t < end)
     return builder.circuit()
 
@@ -93,6 +94,7 @@ class _Builder:
         self._cuts: list[tuple[int, str]] = []  # line, Pauli targets
         self._free: list[tuple[int, ...]] = []  # cuts whose signs are random together
         self._observed: list[tuple[Column, Lineage]] = []
+        self._unread: list[tuple[int, ...]] = []  # observables that nothing reads
         self._number: dict[int, int] = {}  # of the present life of a patch
         self._rect: dict[int, Rect] = {}
         self._signs: dict[int, list[Lineage | None]] = {}  # patch -> lineage of its X and Z; None: held by the partner
@@ -106,8 +108,9 @@ class _Builder:
         parts = [part.placed.item for part in window.before.parts]
         for part in parts:
             self._emit(part, REFERENCE, noisy=False)
+        seen = {(d.x, d.y) for part in parts for d in part.detectors}
         for region in window.regions:
-            self._enter(region.placed.item, region.lives)
+            self._enter(region.placed.item, region.lives, seen)
         for part in parts:
             self._emit(part, -1, noisy=True)
             for d in part.detectors:  # declared to recognise what the window before has decided
@@ -128,12 +131,17 @@ class _Builder:
                 index, event = waiting.pop(0)
                 self._carry(t, index, event.placed.item)
 
-    def observe_frames(self) -> None:
+    def observe_frames(self, later: Sequence[Layer]) -> None:
+        """``later``: the slots beyond the commit."""
+        observed: list[tuple[int, int]] = []
+        first = len(self._observed)
         for patch in sorted(self._signs, key=self._number.__getitem__):
             for kind, lineage in enumerate(self._signs[patch]):
                 if lineage is not None:
                     column = Column("XZ"[kind], 0, self._number[patch])
                     self._observed.append((column, lineage ^ self._cut_sign(patch, kind)))
+                    observed.append((patch, kind))
+        self._unread = [tuple(first + i for i in signs) for signs in unread(later, observed)]
 
     def circuit(self) -> LocalCircuit:
         for observable, (_, lineage) in enumerate(self._observed):
@@ -152,7 +160,7 @@ class _Builder:
             tuple(column for column, _ in self._observed),
             tuple(self._classes),
             self._flips(),
-            tuple(self._crossing(cuts) for cuts in self._free),
+            (*(self._crossing(cuts) for cuts in self._free), *self._unread),
         )
 
     def _flips(self) -> dict[Name, Flip]:
@@ -246,8 +254,11 @@ class _Builder:
 
     # ---- logical operators
 
-    def _enter(self, region: Region, lives: tuple[Life, ...]) -> None:
-        """The cuts of a region as the window finds it."""
+    def _enter(self, region: Region, lives: tuple[Life, ...], seen: set[Coord]) -> None:
+        """The cuts of a region as the window finds it; ``seen``: plaquettes that had a detector in the slot before.
+
+        Where a patch had none of a basis, it was born right then, and its sign in this basis is still random.
+        """
         self._number.update((life.patch, self._numbers[life]) for life in lives)
         x0, y0, x1, y1 = region.rect
         side = self._side
@@ -265,6 +276,16 @@ class _Builder:
             self._signs[patch] = [self._cut_sign(patch, X), self._cut_sign(patch, Z)]
         if len(region.patches) == 2:
             self._signs[second][joint] = None
+        for kind in (X, Z):
+            for patch in region.patches:
+                fresh = [p for p in region.patches if not self._watched(p, kind, seen)]
+                lineage = self._signs[patch][kind]
+                joined = len(region.patches) == 2 and kind == joint
+                if lineage is not None and (fresh if joined else patch in fresh):
+                    self._free.append(tuple(cut for cut in lineage if isinstance(cut, int)))
+
+    def _watched(self, patch: int, kind: int, seen: set[Coord]) -> bool:
+        return any(p.centre in seen for p in self._rect[patch].plaquettes() if sign(p.basis) == kind)
 
     def _be_born(self, birth: Resident) -> None:
         patch, rect = birth.placed.item.patch, birth.placed.item.rect

@@ -8,7 +8,7 @@ must not explain again.  Edges that touch the slot before were decided by the wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +52,8 @@ class Structure:
     ``detectors``: what is matched, in order; ``artifacts``: detectors that it may flip; ``columns``: its observables.
     ``edges``: the graph; ``size``: how many.  ``errors``: the edges of each error; an edge of no error is there for missing records only.
     ``classes``: the classes of noise.  ``gauges``: as in `LocalCircuit`.  ``missing``: name of a record, relative to the
-    region's origin -> the edge that is as likely as not when this record is missing, or `HOPELESS`.
+    region's origin -> the edge that is as likely as not when this record is missing, or `HOPELESS`.  ``unseen``: what errors do
+    to observables that no detector sees, alone or beside another error that flips the same detectors.
     """
 
     def __init__(self, local: LocalCircuit, commit: int, end: int, *, join: bool) -> None:
@@ -67,6 +68,7 @@ class Structure:
         before = sum(d.slot < 0 for d in local.detectors)
         matched = sum(d.slot < end for d in local.detectors)
         sorter = Sorter([d.slot for d in local.detectors], commit, before, matched, len(local.columns))
+        self.unseen: set[tuple[int, ...]] = set()
         self._analysis = Analysis(model, local.classes)
         self._sort(sorter, join)
         self.missing: dict[Name, int] = {}
@@ -101,6 +103,7 @@ class Structure:
                 if piece.detectors:
                     error.append(piece)
             found.append(error)
+        self._watch(pieces.values(), sorter)
         sector = sectors(piece.detectors for piece in pieces.values() if piece.detectors) if join else {}
         kept = []
         self.errors: list[tuple[int, ...]] = []
@@ -111,6 +114,17 @@ class Structure:
                 kept.append(i)
                 self.errors.append(edges)
         self._kept = np.array(kept, np.intp)
+
+    def _watch(self, pieces: Iterable[Component], sorter: Sorter) -> None:
+        """Keeps what should mean nothing."""
+        first: dict[tuple[int, ...], tuple[int, ...]] = {}
+        for detectors, observables in pieces:
+            if not detectors:
+                self.unseen.add(observables)
+            elif sorter.decides(detectors):
+                known = first.setdefault(detectors, observables)
+                if known != observables:
+                    self.unseen.add(tuple(sorted({*known} ^ {*observables})))
 
 
 class Sorter:
@@ -153,6 +167,12 @@ class Sorter:
         if len(detectors) > 2:
             return HOPELESS if min(self._slots[d] for d in detectors) < self._commit else None
         return self._decide(Component(*flip))
+
+    def decides(self, detectors: tuple[int, ...]) -> bool:
+        """Whether an edge of these detectors is committed by the window."""
+        if not self._before <= detectors[0] < self._matched:
+            return False
+        return min(self._slots[d] for d in detectors) < self._commit
 
     def _decide(self, piece: Component) -> int | None:
         detectors, observables = piece

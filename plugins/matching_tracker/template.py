@@ -13,6 +13,8 @@ from qcos_plugins.matching_tracker.model import declared, edge_probabilities, wr
 from qcos_plugins.matching_tracker.packed import Bits, transpose
 from qcos_plugins.matching_tracker.structure import Structure
 
+TRIED = 4  # syndromes that a new decoder is tried with
+
 
 class Template:
     """Immutable, shared by every window with the same content and the same rates.
@@ -36,6 +38,24 @@ class Template:
             texts = [edge.text for edge in structure.edges]
             lines = written(structure.errors, structure.company, texts, self._probabilities, made.given)
             self._compiled = made.make(declared(lines, len(self.detectors), self.predictions))
+            self._try()
+
+    def _try(self) -> None:
+        """Where a decoder tells its edges, they must explain the syndrome.
+
+        What they do to observables need not be what it predicts: other edges may weigh as little.
+        """
+        explain = getattr(self._compiled, "explain", None)
+        if explain is None:
+            return
+        chosen = np.random.default_rng(0).integers(0, self.size, (TRIED, self.size // 50 + 1))
+        for edges in chosen:
+            syndrome = np.zeros(len(self.detectors), np.uint8)
+            for edge in edges:
+                for detector in self.structure.edges[edge].detectors:
+                    syndrome[detector] ^= 1
+            if not np.array_equal(explain(syndrome), syndrome):
+                raise RuntimeError("the edges that a decoder gives for a syndrome do not explain it")
 
     def decode(self, syndrome: Bits, shots: int) -> Bits:
         """uint8 (detectors, bytes) packed along the shots -> uint8 (predictions, bytes), padding zero.
