@@ -24,7 +24,7 @@ class Lattice:
     """``lines``: a stim circuit; its records are those of the slots in order, with ``hidden`` ones between them, which are
     no records of a slot; its detectors are those of the slots in order.  ``history``, ``written``: what bits are made of.
     ``alone``: for each patch, rounds in which it was merged with none, before each of its writings and after the last.
-    ``left``: patches that are alive at the end.
+    ``left``: patches that are alive at the end.  ``certain_tags``: independent parities of tags that are certain.
     """
 
     lines: list[str]
@@ -36,6 +36,7 @@ class Lattice:
     rounds: int
     alone: dict[int, list[int]]
     left: list[int]
+    certain_tags: int
 
     def circuit(self, observables: Iterable[Iterable[int]]) -> stim.Circuit:
         """With parities of records as observables."""
@@ -104,6 +105,7 @@ class _Writer:
         self._offset = offset
         self._lines: list[str] = []
         self._ids: dict[Coord, int] = {}
+        self._halves: dict[Coord, int] = {}
         self._count = 0
         self._hidden: list[int] = []
         self._detectors = 0
@@ -148,6 +150,7 @@ class _Writer:
             self._rounds,
             self._alone,
             sorted(self.frames.live),
+            self.frames.certain_tags(),
         )
 
     # ---- inside
@@ -179,10 +182,14 @@ class _Writer:
             self._noise(noise_after(instruction, self._rates, self._offset))
 
     def _arrive(self, targets: tuple[Coord, ...]) -> None:
-        """|0> on all data qubits, then every stabiliser and the logical Y are measured, and Y is made +1."""
+        """Data qubits in no state at all, then every stabiliser and the logical Y are measured, and Y is made +1."""
         data = [site for site in targets if site[0] % 2 == 0]
         present = set(data)
+        # Each of them is one half of a pair, so that every syndrome is as likely as any other.
+        others = [self._halves.setdefault(site, self._spare()) for site in data]
+        self._lines.append("RX " + " ".join(map(str, others)))
         self._line("R", data)
+        self._lines.append("CX " + " ".join(f"{o} {self._ids[site]}" for o, site in zip(others, data, strict=True)))
         for x, y in targets:
             if x % 2:
                 basis = plaquette_basis((x, y))
@@ -197,6 +204,11 @@ class _Writer:
         self._count += 1
         column = [site for site in data if site[0] == x0]
         self._lines.append("CZ " + " ".join(f"rec[-1] {self._ids[site]}" for site in column))
+
+    def _spare(self) -> int:
+        """A qubit that stands on no site."""
+        self._ids[-1 - len(self._ids), -1] = number = len(self._ids)
+        return number
 
     def _record(self, name: tuple[int, int, int]) -> None:
         if name in self._now:

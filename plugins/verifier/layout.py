@@ -8,7 +8,7 @@ from collections import Counter
 from qcos_plugins.verifier.equivalence import check_registers
 from qcos_plugins.verifier.finding import Wrong
 
-from qcosd.qec.fragment import ROUND, Fragment, FragmentProgram, Slot
+from qcosd.qec.fragment import ROUND, Fragment, FragmentProgram, Merge, Slot
 from qcosd.qec.geometry import Coord
 from qcosd.qec.program import LogicalProgram
 
@@ -64,6 +64,13 @@ def _check_slot(slot: Slot, where: str) -> None:
         missing = [centre for centre in plaquettes if measured[centre] != 1]
         if missing:
             raise Wrong(f"{where}: plaquette {list(missing[0])} is measured {measured[missing[0]]} times in its round")
+    for event in slot.events:
+        if isinstance(event, Merge) and not any(
+            region.patches == (event.first, event.second) and region.basis == event.basis for region in slot.regions
+        ):
+            raise Wrong(
+                f"{where}: patches {event.first} and {event.second} are merged, and no region measures {event.basis * 2}"
+            )
     patches = Counter(patch for region in slot.regions for patch in region.patches)
     if twice := [patch for patch, times in patches.items() if times > 1]:
         raise Wrong(f"{where}: patch {twice[0]} lives in two regions")

@@ -127,6 +127,9 @@ def _run(fragments: FragmentProgram, decisions: tuple[int, ...], seed: int) -> R
         number = int(np.flatnonzero(detections.any(axis=0))[0])
         where = circuit.get_detector_coordinates()[number]
         raise Wrong(f"a detector at {[int(v) for v in where[:2]]} in round {int(where[2])} is odd without noise")
+    unwatched = circuit.count_determined_measurements() - path.certain_tags - path.detectors
+    if unwatched > 0:
+        raise Wrong(f"{unwatched} parities of records are certain without noise, and no detector looks at them")
     return Run(decisions, path, *evaluate(path, raw.T, fragments.bits))
 
 

@@ -76,6 +76,17 @@ class Frames:
             except KeyError as error:
                 raise Wrong(f"{type(event).__name__} of a patch or a tag that does not exist: {error}") from None
 
+    def certain_tags(self) -> int:
+        """How many independent parities of tags no coin flip decides."""
+        rows: dict[int, frozenset[int]] = {}
+        for tag in self._tags.values():
+            cuts = tag.cuts
+            while cuts and (first := min(cuts)) in rows:
+                cuts ^= rows[first]
+            if cuts:
+                rows[min(cuts)] = cuts
+        return len(self._tags) - len(rows)
+
     def _cut(self) -> Parity:
         self.cuts += 1
         return Parity(cuts=frozenset([self.cuts - 1]))
