@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import mutilated
+import damaged
 import numpy as np
 import pytest
 import sampled
-from mutilated import losing, records_of, tracked, whole, without
+from damaged import losing, records_of, tracked, whole, without
 from qcos_plugins.matching_tracker.outcomes import Outcomes
 
 from qcosd.qec.fragment import MEASURE, SPLIT
@@ -171,7 +171,7 @@ def test_payloads_add_up() -> None:
 def test_payloads_in_which_nothing_is_missing_change_nothing() -> None:
     recording = recorded("GHZ in Z", 21, p=3e-3)
     nothing = np.zeros(recording.records.shape, bool)
-    for how in mutilated.HOW:
+    for how in damaged.HOW:
         assert told(tracked(recording, without(recording, nothing, how))) == told(whole(recording))
 
 

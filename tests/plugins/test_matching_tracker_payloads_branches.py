@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 
-import mutilated
+import damaged
 import numpy as np
 import oracle
 import pytest
 import sampled
+from damaged import losing, records_of, tracked, whole, without
 from loopback import PERFECT, PRIOR, TEMPLATES, prepared, run, said
-from mutilated import losing, records_of, tracked, whole, without
 from qcos_plugins.matching_tracker.follow import take
 from qcos_plugins.matching_tracker.tracker import Tracker
 
@@ -187,7 +187,7 @@ def test_discarded_shots_are_in_no_total() -> None:
     """A batch that has lost shots half way is, in all that is counted, the batch of the others."""
     recording = sampled.record(sampled.ghz(3, 3), 3e-3, 41, [[0, 1], [0, 2]])
     chosen = np.random.default_rng(3).random(41) < 0.4
-    tracker = Tracker(recording.program, mutilated.PRIOR, 41, templates=mutilated.TEMPLATES)
+    tracker = Tracker(recording.program, damaged.PRIOR, 41, templates=damaged.TEMPLATES)
     for block, frames in losing(recording, ()):
         if block.round == 7:
             tracker.discard(Discard("", 41, 7, "leakage"), sampled.pack(chosen.astype(np.uint8)))
@@ -207,7 +207,7 @@ def test_missing_records_of_discarded_shots_are_not_looked_at() -> None:
     recording = sampled.record(sampled.memory(3, 9), 0.0, 10)
     missing = np.zeros(recording.records.shape, bool)
     missing[:5] = np.array([name[0] > 2 for name in records_of(recording)])
-    tracker = Tracker(recording.program, mutilated.PRIOR, 10, templates=mutilated.TEMPLATES)
+    tracker = Tracker(recording.program, damaged.PRIOR, 10, templates=damaged.TEMPLATES)
     tracker.discard(Discard("", 10, 0, "leakage"), sampled.pack((np.arange(10) < 5).astype(np.uint8)))
     for block, frames in without(recording, missing):
         tracker.receive(block, *frames)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sampled
-from mutilated import TEMPLATES, losing, tracked, without
+from damaged import TEMPLATES, losing, tracked, without
 from qcos_plugins.matching_tracker.outcomes import Outcomes
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.tracker import Tracker
