@@ -69,6 +69,7 @@ class Tracker:
         self._clock = clock
         self._drop_artifacts = drop_artifacts
         self._keep_records = keep_records or keep_shots is not None
+        self._kept: dict[str, list[tuple[Bits, Bits | None]]] = {}  # path -> records of its blocks, and those missing
         self._keep_width = None if keep_records or keep_shots is None else width(keep_shots)
         self._decode_missing = decode_missing
         self._batch = batch
@@ -164,6 +165,7 @@ class Tracker:
         if self._open:
             waiting = {name: path.received for name, path in self._open.items()}
             raise StreamFault(f"{len(waiting)} paths have not ended", waiting=waiting)
+        self._hand_over()
         return self._outcomes
 
     def _path(self, name: str) -> Path:
@@ -206,15 +208,18 @@ class Tracker:
         return path
 
     def _keep(self, path: Path, bits: Bits, missing: Bits | None) -> None:
-        bits = bits[:, : self._keep_width]
         missing = None if missing is None else missing[:, : self._keep_width]
-        kept = self._outcomes.records.get(path.name, bits[:0])
-        self._outcomes.records[path.name] = np.concatenate((kept, bits))
-        if missing is not None or path.name in self._outcomes.missing:
-            # The records before these are not missing.
-            without = self._outcomes.missing.get(path.name, np.zeros_like(kept))
-            these = np.zeros_like(bits) if missing is None else missing
-            self._outcomes.missing[path.name] = np.concatenate((without, these))
+        self._kept.setdefault(path.name, []).append((bits[:, : self._keep_width], missing))
+
+    def _hand_over(self) -> None:
+        """The records that were kept block by block."""
+        for name, blocks in self._kept.items():
+            self._outcomes.records[name] = np.concatenate([bits for bits, _ in blocks])
+            if any(missing is not None for _, missing in blocks):
+                self._outcomes.missing[name] = np.concatenate(
+                    [np.zeros_like(bits) if missing is None else missing for bits, missing in blocks]
+                )
+        self._kept.clear()
 
     def _miss(self, path: Path, missing: Bits) -> Bits | None:
         """Counts the missing records of shots that count.  Returns those that are to be decoded."""
