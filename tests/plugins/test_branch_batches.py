@@ -85,10 +85,12 @@ def wanted(done: Run, merged: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["measure", "merge"])
-@pytest.mark.parametrize("d", [3, 5])
+@pytest.mark.parametrize("d", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_decision_may_fall_anywhere_in_a_window(d: int, merged: bool) -> None:
     seen: Counter[int] = Counter()
-    for before, after in product(range(1, d + 1), (0, d - 1) if d > 3 else range(d + 1)):
+    for before, after in product(range(1, d + 1), range(d + 1)):
+        if d > 3 and after != 2 * before % d:  # every pair at d = 3, every phase of both at d = 5
+            continue
         wait = (before + after) % d  # idles of any length behind it
         done = run(decides_at(d, before, wait, after, merged=merged), shots=SHOTS, seed=before * 10 + after)
         assert (done.outcomes.bits == wanted(done, merged)).all(), (before, after)
@@ -103,17 +105,16 @@ def test_a_decision_may_fall_anywhere_in_a_window(d: int, merged: bool) -> None:
 def test_no_single_fault_before_a_decision_contradicts_it(before: int, merged: bool) -> None:
     """A fault may not part what the shot decides from what it reads, at any phase of the window."""
     program = decides_at(3, before, 2, before % 3, merged=merged)
-    for decisions in ([0], [1]):
-        faults = faults_of(program, decisions)
-        noticed = 0
-        for start in range(0, len(faults), 4096):
-            some = faults[start : start + 4096]
-            # A shot takes its fault where its path has that place: half of them do on the second fragment.
-            done = run(program, shots=len(some), seed=start, faults=some)
-            ends = (done.outcomes.bits == wanted(done, merged)).all(0)
-            assert [some[i] for i in np.flatnonzero(~ends)] == []
-            noticed += done.outcomes.detection_events
-        assert noticed > 1000
+    faults = faults_of(program, [1])
+    noticed = 0
+    for start in range(0, len(faults), 4096):
+        some = faults[start : start + 4096]
+        # A shot takes its fault where its path has that place: half of them do on the second fragment.
+        done = run(program, shots=len(some), seed=start, faults=some)
+        ends = (done.outcomes.bits == wanted(done, merged)).all(0)
+        assert [some[i] for i in np.flatnonzero(~ends)] == []
+        noticed += done.outcomes.detection_events
+    assert noticed > 1000
 
 
 # ---- how a batch falls into paths
