@@ -29,10 +29,15 @@ paths/NAME/       the shots that took one path through the program: NAME is what
 Bits that are random are observables too: at births and splits of patches the circuit names Paulis as part of an observable.
 Converting records to observables leaves those out (skip_reference_sample=True), which gives the bits themselves.
 
+{use}"""
+
+_USE = """\
 This script needs stim, pymatching and numpy. Run in this directory it decodes every shot without missing records again, all
 rounds at once, and prints the share of shots with the same outcome. `qcosctl replay .` plays them through the windows instead.
 
-{script}"""
+"""
+
+_NO_BITS = "The program has no classical bits: there is nothing to decode.\n"
 
 _SCRIPT = """\
     import pathlib, pymatching, stim
@@ -50,13 +55,13 @@ _SCRIPT = """\
 """
 
 
-def readme(decoder: str) -> str:
-    """The text for records that this decoder has decoded."""
+def readme(decoder: str, bits: int) -> str:
+    """The text for records that this decoder has decoded, of a program with so many classical bits."""
     correlated = ", enable_correlations=True" if decoder in CORRELATED else ""
     seen = (
         f"as the job's decoder ({decoder}) saw it" if decoder in MATCHING else f"for matching; the job's was {decoder}"
     )
-    return _TEXT.format(seen=seen, script=_SCRIPT.format(correlated=correlated))
+    return _TEXT.format(seen=seen, use=_USE + _SCRIPT.format(correlated=correlated) if bits else _NO_BITS)
 
 
 def script_in(text: str) -> str:

@@ -47,6 +47,7 @@ class _Path:
         directory.mkdir(parents=True)
         self.directory = directory
         self.decisions = list(entry["decisions"])
+        self.bits = int(entry["bits"])
         self.shots = 0
         self._width = (entry["measurements"] + 7) // 8
         head = {"decisions": self.decisions, "measurements": entry["measurements"], "bits": entry["bits"]}
@@ -137,7 +138,8 @@ class RecordsDirectory:
             "result": result,
         }
         self._write("job.json", json.dumps(document, indent=2).encode() + b"\n")
-        self._write("README.txt", readme(str(result["decoder"])).encode())
+        bits = max((path.bits for path in self._paths.values()), default=0)
+        self._write("README.txt", readme(str(result["decoder"]), bits).encode())
         assert self._aside is not None, "finished once"
         try:
             os.rename(self._aside, self.target)  # over an empty directory too

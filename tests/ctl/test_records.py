@@ -99,9 +99,14 @@ def test_replay_refuses_before_a_daemon_is_asked(
 
 def test_the_readme_names_its_decoder_and_matches_as_that_does() -> None:
     for decoder, correlated in (("pymatching", False), ("pymatching-tempered", True), ("fusion-blossom", False)):
-        assert decoder in readme(decoder)
-        assert ("enable_correlations" in script_in(readme(decoder))) == correlated
-        compile(script_in(readme(decoder)), "README.txt", "exec")
+        assert decoder in readme(decoder, 1)
+        assert ("enable_correlations" in script_in(readme(decoder, 1))) == correlated
+        compile(script_in(readme(decoder, 1)), "README.txt", "exec")
+
+
+def test_without_bits_there_is_no_script() -> None:
+    assert "import" not in readme("pymatching", 0)
+    assert "nothing to decode" in readme("pymatching", 0)
 
 
 def test_a_failure_to_write_is_told_in_one_line(tmp_path: Path) -> None:
