@@ -186,12 +186,13 @@ class DaemonWorld(World):
         assert self.process is not None
         return self.process.pid
 
-    def start(self) -> None:
+    def start(self, *words: object) -> None:
+        """``words``: further options of the daemon."""
         reading, writing = os.pipe()
         with (self.home / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "qcosd.shell.main", "--ready-fd", str(writing)]
-                + ["--runtime-dir", str(self.runtime), "--state-dir", str(self.home / "state")],
+                + ["--runtime-dir", str(self.runtime), "--state-dir", str(self.home / "state"), *map(str, words)],
                 env=self.environment,
                 pass_fds=(writing,),
                 stdin=subprocess.DEVNULL,
