@@ -7,6 +7,8 @@ NAME is a case, or `speed` for all of them:
   status  `qcosctl status`, start of the interpreter included
   ready   the daemon: start until it serves, until every plugin is ready, and its resident memory
   idle    share of one core that an idle daemon takes, its plugins not counted
+  reweight  new error rates for the windows of a program, and their checks, beside building them
+  decoders  each decoder that is admitted, beside plain matching
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
 """
 
@@ -22,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -254,12 +257,20 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
+def bench_tracker(case: str) -> list[Row]:
+    import bench_decoders  # beside this file; loads the decoders
+
+    return bench_decoders.rows(row, case)
+
+
 CASES: dict[str, Callable[[], list[Row]]] = {
     "cold": bench_cold,
     "warm": bench_warm,
     "status": bench_status,
     "ready": bench_ready,
     "idle": bench_idle,
+    "reweight": partial(bench_tracker, "reweight"),
+    "decoders": partial(bench_tracker, "decoders"),
 }
 
 
