@@ -66,7 +66,7 @@ LIES = {
     "rosy_calibration": ("hardware", NOISY, "detectors fire"),
     "no_calibration": ("hardware", NOISY, "nothing can be decoded"),
     "undecoded": ("track", NOISY, "come out otherwise"),
-    "undecoded_table": ("track", NOISY, "of its counts are impossible"),
+    "undecoded_table": ("track", NOISY, "as bad as undecoded"),
     "one_more": ("track", QUIET, "add up to"),
     "short_keys": ("track", QUIET, "form of registers"),
     "accuses_strangers": ("verify", QUIET, "does not say of what"),
