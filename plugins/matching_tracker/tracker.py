@@ -33,13 +33,13 @@ NOT_DECODED = "missing records"
 class Tracker:
     """Decodes the shots of one batch while they run.  It knows no bus and no time.
 
-    ``decoder``: one of `model.DECODERS`.  ``buffer``: look-ahead in slots, default the distance.  ``templates``: a cache
+    ``decoder``: one of `decoders.offers`.  ``buffer``: look-ahead in slots, default the distance.  ``templates``: a cache
     to share with other trackers.  ``plans``: what another tracker of the same program worked out (`Tracker.plans`);
     calibration, decoder, buffer and templates are then its.  ``clock``: seconds, for the latency histogram.  ``batch``: the
     tag that all blocks must have, default that of the first.
 
     Shots with missing records are decoded as well as they can be, and discarded as "erased" where nothing is left to decide
-    by; with ``decode_missing=False`` every one of them is discarded as "missing records".
+    by; with ``decode_missing=False``, or if the decoder cannot, every one of them is discarded as "missing records".
     ``keep_records`` keeps all records for `Outcomes`, ``keep_shots`` those of the first shots of each path.
     ``drop_artifacts`` makes the results wrong on purpose: a negative control for tests.
     """
@@ -71,7 +71,7 @@ class Tracker:
         self._keep_records = keep_records or keep_shots is not None
         self._kept: dict[str, list[tuple[Bits, Bits | None]]] = {}  # path -> records of its blocks, and those missing
         self._keep_width = None if keep_records or keep_shots is None else width(keep_shots)
-        self._decode_missing = decode_missing
+        self._decode_missing = decode_missing and plans.erasures
         self._batch = batch
         self._began = False  # anything but a calibration has come
         self._open = {"": Path(plans, shots)}
@@ -79,7 +79,7 @@ class Tracker:
         self._outcomes = Outcomes(
             plans, np.zeros((bits, shots), np.uint8), np.zeros((bits, shots), np.uint8), np.zeros(shots, np.int64)
         )
-        self._outcomes.erasures = "decoded" if decode_missing else "discarded"
+        self._outcomes.erasures = "decoded" if self._decode_missing else "discarded"
 
     @property
     def finished(self) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -13,6 +14,7 @@ import sampled
 from qcos_plugins.matching_tracker import offering
 from qcos_plugins.matching_tracker.admission import ADMITTED, NOT_INSTALLED, REFUSED, Admissions
 from qcos_plugins.matching_tracker.decoders import offers
+from qcos_plugins.matching_tracker.tracker import Tracker
 
 from qcosd.ctl.decoders import described
 from qcosd.sdk import Refused
@@ -124,3 +126,21 @@ def test_another_decoder_fails_about_as_often_as_matching(decoder: str) -> None:
         assert (plain != other).mean() < 0.01  # the same matching, but for ties
     assert other.sum() < plain.sum() + 3 * np.sqrt(plain.sum())
     assert other.sum() < none.sum() / 3
+
+
+@pytest.mark.parametrize(("decoder", "said"), [("fusion-blossom", "discarded"), ("pymatching", "decoded")])
+def test_a_decoder_of_fixed_weights_gets_no_shots_with_missing_records(decoder: str, said: str) -> None:
+    recording = sampled.record(sampled.memory(3, 6), 1e-3, 20)
+    program = recording.program
+    tracker = Tracker(program, recording.rates, recording.shots, decoder=decoder)
+    first, *rest = sampled.blocks(program, recording.records, program.distance)
+    tracker.receive(*first)
+    tracker.receive(replace(rest[0][0], status="lost", payload=()))
+    for block, bits in rest[1:]:
+        tracker.receive(block, bits)
+    summary = tracker.outcomes().summary()
+    assert summary["same"]["erasures"] == said
+    discarded = summary["sum"]["shots_discarded"]
+    assert (discarded, summary["sum"]["discards"]) == (
+        (20, {"missing records": 20}) if said == "discarded" else (0, {})
+    )
