@@ -12,8 +12,9 @@ import pytest
 import sampled
 from damaged import losing, records_of, tracked, whole, without
 from qcos_plugins.matching_tracker.outcomes import Outcomes
+from qcos_plugins.surface_code.builder import Builder
 
-from qcosd.qec.fragment import MEASURE, SPLIT
+from qcosd.qec.fragment import MEASURE, SPLIT, Merge
 
 D = 3
 PROGRAMS = {
@@ -71,6 +72,31 @@ def test_any_single_record_may_be_missing(name: str, buffer: int) -> None:
     # A seam's record next to a patch that is read out in the same slot is in no detector.
     assert outcomes.discarded.sum() <= (name == "GHZ in X")
     assert outcomes.records_missing == count
+
+
+@pytest.mark.parametrize("wait", [1, 2, 3])
+@pytest.mark.parametrize("buffer", [D, 0])
+def test_a_merge_may_begin_in_any_slot_of_a_window(wait: int, buffer: int) -> None:
+    """In the last one too: its first records are then in detectors of the next window only."""
+    b = Builder(D)
+    b.init(0, (0, 0), "Z")
+    b.init(1, (1, 1), "Z")
+    b.idle(wait)
+    b.cnot(0, 1, ancilla=2)
+    b.measure(0, "Z", bit=0)
+    b.measure(1, "Z", bit=1)
+    program = b.program(bits=2)
+    count = len(records_of(sampled.record(program, 0.0, 1)))
+    recording = sampled.record(program, 0.0, 3 * count)
+    missing = np.repeat(np.eye(count, dtype=bool), 3, axis=0)
+    outcomes = tracked(recording, without(recording, missing), buffer=buffer)
+    assert_right_or_discarded(outcomes, whole(recording, buffer=buffer))
+    slots = list(program.fragments[0].sequence())
+    joins = [t for t, slot in enumerate(slots) for e in slot.events if isinstance(e, Merge)]
+    seams = {(t, x, y, k) for t in joins for e in slots[t].events if isinstance(e, Merge) for _, x, y, k in e.records}
+    read = np.repeat([name in seams for name in records_of(recording)], 3)
+    assert read.any()
+    assert not outcomes.discarded[read].any()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -153,6 +153,39 @@ def test_discarded_shots_decide_zero_and_travel_on() -> None:
     assert outcomes.paths["k0=1"] == decided[""].sum()
 
 
+def test_shots_that_are_discarded_after_their_read_out_decide_zero_too() -> None:
+    _, before = driven(unchanged)
+    last = teleport().fragments[0].length - 3
+    tracker, decided = driven(discarding("", last, np.ones(SHOTS, np.uint8)))
+    assert before[""].any()
+    assert not decided[""].any()
+    assert tracker.outcomes().paths == {"k0=0": SHOTS}
+
+
+def test_what_was_missing_before_a_decision_is_missing_after_it() -> None:
+    seen: list[np.ndarray] = []
+    shots = 40
+    root = teleport().fragments[0]
+    rng = np.random.default_rng(2)
+    tracker = Tracker(teleport(), PRIOR, shots, templates=TEMPLATES)
+    for item in said("stim_adapter", teleport(), PERFECT, shots, 0):
+        if not isinstance(item, Said):
+            break
+        block, bits = item.header, item.frames
+        rows = sum(block.m)
+        erased = rng.random((rows, shots)) < 0.1
+        seen.append(erased[-block.m[-1] :].sum(axis=0))
+        take(tracker, replace(block, payload=("bits", "erasure")).to_map(), [bits[0], sampled.pack(erased).tobytes()])
+    assert tracker.progress < 1
+    kept = tracker._open
+    assert set(kept) == {"k0=0", "k0=1"}
+    for path in kept.values():
+        assert path.received == root.length
+        last = np.unpackbits(path._missing[-1], axis=1, count=len(path.shots), bitorder="little").sum(axis=0)
+        counted = np.unpackbits(path.live, count=len(path.shots), bitorder="little").astype(bool)
+        assert np.array_equal(last[counted], seen[-1][path.shots][counted])
+
+
 @pytest.mark.parametrize("path", ["", "k0=0", "k0=1"])
 def test_a_path_in_which_every_shot_is_discarded_runs_to_its_end(path: str) -> None:
     whole, _ = driven(unchanged)
