@@ -22,7 +22,7 @@ from qcos_plugins.verifier.lattice import Lattice, lattice
 from qcos_plugins.verifier.meaning import evaluate
 from qcos_plugins.verifier.parity import Tested, Written
 
-from qcosd.qec.calibration import Calibration
+from qcosd.qec.calibration import RATES, Calibration
 from qcosd.qec.fragment import FragmentProgram
 from qcosd.qec.geometry import Coord
 
@@ -92,6 +92,7 @@ class Decoding:
         model = _model(self._circuit)
         self._matching = pymatching.Matching.from_detector_error_model(model)
         self.rate = _detection_rate(model)
+        self._error_rate: float | None = None
 
     def values(self, records: Bits) -> tuple[Bits, Bits]:
         """Detections (shots, detectors) and the raw parity of each writing (shots, writings), of records without hidden ones."""
@@ -115,13 +116,15 @@ class Decoding:
 
     def error_rate(self, ratio: float, seed: int) -> float:
         """How often decoding is wrong when errors are ``ratio`` times as frequent as the calibration says."""
-        circuit = self._circuit
-        if ratio > 1.2:
-            worst = max(self._rates.rate(*where) for where in self._rates.classes())
-            by = min(ratio, 0.4 / worst)
-            rates = self._rates.scaled(dict.fromkeys(("idle", "cx", "reset", "measure", "hadamard", "handover"), by))
-            path = lattice(*self._arguments, rates, offset=self._offset, shorten=False)
-            circuit = path.circuit(map(path.records_of, self.parities))
+        if ratio <= 1.2:
+            self._error_rate = self._trial(self._circuit, seed) if self._error_rate is None else self._error_rate
+            return self._error_rate
+        worst = max(self._rates.rate(*where) for where in self._rates.classes())
+        rates = self._rates.scaled(dict.fromkeys(RATES, min(ratio, 0.4 / worst)))
+        path = lattice(*self._arguments, rates, offset=self._offset, shorten=False)
+        return self._trial(path.circuit(map(path.records_of, self.parities)), seed)
+
+    def _trial(self, circuit: stim.Circuit, seed: int) -> float:
         detections, truth = circuit.compile_detector_sampler(seed=seed).sample(TRIALS, separate_observables=True)
         return float((self.flips(detections) != truth).any(axis=1).mean())
 
