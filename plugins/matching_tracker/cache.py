@@ -20,7 +20,8 @@ from qcos_plugins.matching_tracker.window import RegionWindow
 from qcosd.qec.calibration import RATES, Calibration
 from qcosd.qec.geometry import Coord
 
-MAX_EDGES = 300_000
+MAX_EDGES = 200_000  # of all structures, 1.4 kB each as measured
+TEMPLATES = 2 / 3  # the share of it that templates may have, 1.9 kB each
 
 
 class _Sized(Protocol):
@@ -70,7 +71,7 @@ class TemplateCache:
         self.misses = 0
         self.reweighted = 0
         self._structures: _Shelf[Structure] = _Shelf(max_edges)
-        self._templates: _Shelf[Template] = _Shelf(max_edges)
+        self._templates: _Shelf[Template] = _Shelf(int(max_edges * TEMPLATES))
         self._text_of: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self._lock = Lock()  # leases may run in several threads
 
