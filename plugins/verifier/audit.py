@@ -29,6 +29,8 @@ from qcosd.qec.geometry import Coord
 MOST_DETECTORS: Final = 8_000
 """Of a path that is decoded: the graph of more takes seconds."""
 TRIALS: Final = 256
+SAMPLES: Final = 2048
+"""By which a detection rate is predicted."""
 NOISY: Final = 0.15
 """Logical error rate from which on decoders are not compared."""
 TOLERATED: Final = 0.1
@@ -89,9 +91,8 @@ class Decoding:
         records = [entry.parity.records for entry in self.path.written]
         self._converter = self.path.circuit(records).compile_m2d_converter(skip_reference_sample=True)
         self._circuit = self.path.circuit(map(self.path.records_of, self.parities))
-        model = _model(self._circuit)
-        self._matching = pymatching.Matching.from_detector_error_model(model)
-        self.rate = _detection_rate(model)
+        self._matching = pymatching.Matching.from_detector_error_model(_model(self._circuit))
+        self.rate = _detection_rate(self._circuit)
         self._error_rate: float | None = None
 
     def values(self, records: Bits) -> tuple[Bits, Bits]:
@@ -133,16 +134,10 @@ def _model(circuit: stim.Circuit) -> stim.DetectorErrorModel:
     return circuit.detector_error_model(decompose_errors=True, ignore_decomposition_failures=True)
 
 
-def _detection_rate(model: stim.DetectorErrorModel) -> float:
-    """Detection events per detector that a model predicts."""
-    even = np.ones(model.num_detectors)
-    for line in model.flattened():
-        if line.type == "error":
-            odd = Counter(target.val for target in line.targets_copy() if target.is_relative_detector_id())
-            for detector, times in odd.items():
-                if times % 2:
-                    even[detector] *= 1 - 2 * line.args_copy()[0]
-    return float((1 - even).mean() / 2) if len(even) else 0.0
+def _detection_rate(circuit: stim.Circuit) -> float:
+    """Detection events per detector that a circuit gives."""
+    found = circuit.compile_detector_sampler(seed=1).sample(SAMPLES)
+    return float(found.mean()) if found.size else 0.0
 
 
 def check_rate(document: Mapping[str, Any], predicted: float, prior: bool) -> float:
