@@ -8,7 +8,7 @@ decodes once, makes the partners of the edges it used more likely, and decodes a
   `join` puts the pieces of one sector (the detectors of X or of Z errors, which no edge connects) together again.
 - If the first pass chose the wrong one of two equally good edges, its partner becomes so cheap that the second pass
   prefers it plus a further error to the truth: at distance 3 single faults are mistaken, which plain matching never
-  does.  `temper` bounds the conditional probability, so that two edges never cost less than any one.
+  does.  `Company.bound` limits the conditional probability, so that two edges never cost less than any one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Decoder(NamedTuple):
-    """How to match.  ``correlated``: in two passes.  ``joined``: see `join`.  ``share``: see `temper`; 1 is no bound."""
+    """How to match.  ``correlated``: in two passes.  ``joined``: see `join`.  ``share``: see `Company.bound`; 1 is no bound."""
 
     correlated: bool
     joined: bool = False
@@ -52,8 +52,6 @@ class Component(NamedTuple):
 
 
 Error = tuple[str, list[Component]]
-Line = tuple[str, list[str]]
-"""A probability, as stim writes it, and edges as text."""
 
 
 class Errors:
@@ -138,23 +136,6 @@ def joined(components: list[Component], sector: dict[int, int]) -> list[Componen
     return result
 
 
-def temper(found: Iterable[Line], share: float) -> Iterator[Line]:
-    """The same probabilities of all edges, but given one edge, no other is more likely than ``share``: an error beyond that
-    counts as independent errors of its edges."""
-    lines = list(found)
-    number: dict[str, int] = {}
-    errors = [[number.setdefault(edge, len(number)) for edge in edges] for _, edges in lines]
-    p = np.array([float(probability) for probability, _ in lines])
-    kept = p * Company(errors, len(number)).bound(p, share)
-    for (probability, edges), whole, together in zip(lines, p, kept, strict=True):
-        if together == whole:
-            yield probability, edges
-            continue
-        yield repr(float(together)), edges
-        for edge in edges:
-            yield repr(float(whole - together)), [edge]
-
-
 class Company:
     """Which edges occur together in errors.
 
@@ -172,7 +153,11 @@ class Company:
         _, self._pair = np.unique(self._given * edges + partner, return_inverse=True)
 
     def bound(self, p: Floats, share: float) -> Floats:
-        """By how much each error's probability must shrink so that ``share`` is kept; 1 where it need not."""
+        """By how much each error's probability must shrink so that, given one edge, no other is more likely than ``share``.
+
+        1 where it need not.  What is lost then counts as independent errors of its edges (see `written`), so that the
+        probability of every edge stays.
+        """
         alone = np.bincount(self.edge, p[self.error], self.edges)
         together = np.bincount(self._pair, p[self._error]) if len(self._pair) else np.zeros(0)
         highest = np.zeros(len(p))

@@ -9,7 +9,7 @@ import pytest
 import sampled
 import stim
 from loopback import run
-from qcos_plugins.matching_tracker.model import DECODERS, Errors, join, matching_model, temper
+from qcos_plugins.matching_tracker.model import DECODERS, Company, Decoder, Errors, join, matching_model, written
 from qcos_plugins.stim_adapter.faults import faults_of
 
 from qcosd.qec.calibration import Calibration
@@ -40,18 +40,28 @@ def test_pieces_of_one_sector_are_joined_where_they_make_an_edge() -> None:
     assert joined[4] == [((2,), ()), ((3, 4), (0,)), ((1,), ())]
 
 
+def tempered(errors: list[tuple[float, str]], share: float) -> list[tuple[float, set[str]]]:
+    """What `written` makes of errors, whose edges are letters."""
+    edges = sorted({edge for _, word in errors for edge in word})
+    numbers = [[edges.index(edge) for edge in word] for _, word in errors]
+    p = np.array([p for p, _ in errors])
+    lines = written(numbers, Company(numbers, len(edges)), edges, p, Decoder(correlated=True, share=share))
+    return [(float(line[6:].split(") ")[0]), set(line.split(") ")[1].split(" ^ "))) for line in lines]
+
+
 def test_tempering_keeps_the_probability_of_every_edge() -> None:
-    lines = [("0.01", ["a", "b"]), ("0.03", ["a"]), ("0.02", ["b", "c"]), ("0.001", ["d", "e", "f"])]
-    tempered = list(temper(lines, 0.2))
+    errors = [(1e-4, "ab"), (3e-4, "a"), (2e-4, "bc"), (1e-5, "def")]
 
-    def of(found: list[tuple[str, list[str]]], *edges: str) -> float:
-        return sum(float(p) for p, es in found if set(edges) <= set(es))
+    def of(found: list[tuple[float, set[str]]], edges: str) -> float:
+        return sum(p for p, some in found if set(edges) <= some)
 
+    before, after = [(p, set(word)) for p, word in errors], tempered(errors, 0.2)
     for edge in "abcdef":
-        assert of(tempered, edge) == pytest.approx(of(lines, edge))
+        assert of(after, edge) == pytest.approx(of(before, edge), rel=1e-3)
         for other in set("abcdef") - {edge}:
-            assert of(tempered, edge, other) <= 0.2 * of(lines, edge) * (1 + 1e-9)
-    assert next(temper([("0.01", ["a", "b"]), ("0.2", ["a"]), ("0.2", ["b"])], 0.2)) == ("0.01", ["a", "b"])
+            assert of(after, edge + other) <= 0.2 * of(before, edge) * (1 + 1e-9)
+    assert (1e-4, {"a", "b"}) in tempered([(1e-4, "ab"), (4e-4, "a"), (4e-4, "b")], 0.2)
+    assert (1e-4, {"a", "b"}) not in after
 
 
 @pytest.mark.parametrize("decoder", ["pymatching", "pymatching-correlated"])
