@@ -169,6 +169,7 @@ class _Logical:
     def __init__(self, program: LogicalProgram, run: Run, shot: int) -> None:
         self._simulator = stim.TableauSimulator(seed=shot)
         self._simulator.set_num_qubits(program.qubits)
+        self._place = list(range(program.qubits))
         self._values = [0] * program.bits
         self._due: dict[int, list[int]] = {}
         for number, entry in enumerate(run.path.written):
@@ -187,9 +188,11 @@ class _Logical:
     def _do(self, steps: Sequence[Step]) -> None:
         for step in steps:
             if step.kind == "gate":
-                self._simulator.do_tableau(step.tableau, step.qubits)
+                self._simulator.do_tableau(step.tableau, [self._place[qubit] for qubit in step.qubits])
             elif step.kind == "reset":
-                self._simulator.reset(*step.qubits)
+                # A new qubit: nobody knows what became of the old one, and to look would decide what others give.
+                self._place[step.qubits[0]] = self._simulator.num_qubits
+                self._simulator.set_num_qubits(self._simulator.num_qubits + 1)
             elif step.kind == "measure":
                 self._measure(step)
             elif step.kind == "if":
@@ -198,7 +201,7 @@ class _Logical:
                     self._do(step.body)
 
     def _measure(self, step: Step) -> None:
-        (qubit,) = step.qubits
+        qubit = self._place[step.qubits[0]]
         due = self._due.get(step.bit)
         if not due:
             raise Wrong(f"the {step.text()} is not done")

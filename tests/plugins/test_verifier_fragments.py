@@ -110,6 +110,11 @@ def test_both_ways_of_a_decision_are_run():
     assert check_fragments(nested, prepare(nested, 3), 3)["paths"] == 3
 
 
+def test_a_reset_does_not_decide_what_others_give():
+    logical = program(2, 1, op("h", 0), op("cx", 0, 1), op("reset", 0), measure(1, 0))
+    assert check_fragments(logical, prepare(logical, 3), 3)["shots"] == 16
+
+
 def test_long_waits_are_shortened_and_counted():
     logical = program(1, 1, idle(5000, 0), measure(0, 0))
     assert check_fragments(logical, prepare(logical, 3), 3)["distance"] == 3
