@@ -19,6 +19,8 @@ from qcosd.qec.program import LogicalProgram
 
 PATHS: Final = 6
 """Paths that are run: each decision both ways first."""
+TRIED: Final = 24
+"""Paths that are written out to find them: nobody takes a path whose condition never holds."""
 SHOTS: Final = 16
 """Shots of each path whose outcomes are looked up in the logical program, one by one."""
 MORE: Final = 40
@@ -76,6 +78,8 @@ def check_meaning(program: LogicalProgram, fragments: FragmentProgram, seed: int
             flips = _Logical(program, run, int(shot)).follow(steps)
             found.shots += 1
         _check_random(run, flips)
+    if not found.shots:
+        found.skipped.append("outcomes: no shot was met on the paths that were tried")
     if cost > MOST_STEPS:
         found.skipped.append("outcomes beyond the first shots")
     return found
@@ -86,13 +90,15 @@ def runs(fragments: FragmentProgram, seed: int) -> Iterator[Run]:
     waiting: list[tuple[int, ...]] = [()]
     seen: set[tuple[int, ...]] = set()
     met: set[tuple[int, int]] = set()
-    while waiting and len(seen) < PATHS:
+    useful = 0
+    while waiting and useful < PATHS and len(seen) < TRIED:
         prefix = waiting.pop(0)
         whole = _completed(fragments, prefix)
         if whole in seen:
             continue
         seen.add(whole)
         run = _run(fragments, whole, seed + len(seen))
+        useful += bool(len(run.taken))
         yield run
         numbers = [f.decision.k for f in fragments.path(whole) if f.decision is not None]
         met.update(zip(numbers, whole, strict=True))
