@@ -289,7 +289,6 @@ def test_shots_of_another_circuit_show_in_their_padding() -> None:
         (lambda f: f.update({"model.dem": b"error(0.1) D0 D1 D2 L0\ndetector D23"}), "does not decompose into edges"),
         (lambda f: f.update({"model.dem": b"error(0.9) D0 L0\ndetector D23"}), "an error is likelier than not"),
     ],
-    ids=str,
 )
 def test_files_that_do_not_fit_are_refused_by_name(change: Any, said: str) -> None:
     assert said in wrong(change)
