@@ -93,7 +93,8 @@ class WindowPlan:
 class Plans:
     """The plans of one program for one calibration, decoder and buffer.
 
-    Nothing here depends on shots or on time.  ``buffer``: slots beyond the commit that a window sees, default the distance.
+    Nothing here depends on shots or on time.  ``buffer``: slots beyond the commit that a window sees, default the distance,
+    and nothing else in a program that decides.
     ``offset``: of the placement, from coordinates of the program to those of the device, which sites and couplers of the
     calibration are named in.  Raises ValueError for a decoder or buffer that is not offered.
 
@@ -119,8 +120,11 @@ class Plans:
         self.templates = TemplateCache() if templates is None else templates
         if self.buffer < 0:
             raise ValueError(f"buffer {self.buffer} is negative")
-        if self.buffer < program.distance and any(f.decision for f in program.fragments):
-            raise ValueError(f"buffer {self.buffer} is below the distance {program.distance}: too little to decide on")
+        if self.buffer != program.distance and any(f.decision for f in program.fragments):
+            # The wait before a decision ends when a window with a buffer of d slots has committed what it reads.
+            below = self.buffer < program.distance
+            why = "below the distance {}: too little" if below else "above the distance {}: more than programs wait for"
+            raise ValueError(f"buffer {self.buffer} is {why.format(program.distance)} to decide on")
         self._offset = offset
         self._rates = calibration.floored()
         interner = Interner(program.distance)

@@ -277,6 +277,8 @@ def test_what_is_not_offered_is_refused() -> None:
         Tracker(sampled.memory(D, 5), RATES, 1, buffer=-1)
     with pytest.raises(ValueError, match="too little to decide on"):
         Tracker(teleported(), RATES, 1, buffer=D - 1)
+    with pytest.raises(ValueError, match="more than programs wait for"):  # and not, later, a fault of the program
+        Tracker(teleported(), RATES, 1, buffer=D + 1)
     with pytest.raises(ValueError, match="0 shots"):
         Tracker(sampled.memory(D, 5), RATES, 0)
 
