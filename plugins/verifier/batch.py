@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from qcos_plugins.verifier.audit import Decoding, Shots, check_audit, check_improved, check_rate
-from qcos_plugins.verifier.counts import check_totals, read_counts
+from qcos_plugins.verifier.counts import check_summary, check_totals, read_counts
 from qcos_plugins.verifier.finding import TooLarge, Wrong
 
 from qcosd.qec.calibration import Calibration
@@ -26,6 +26,8 @@ def check_batch(lease: Any) -> dict[str, Any]:
     document = read_counts(lease.input("counts"))
     program = FragmentProgram.from_bytes(lease.input("fragments"))
     check_totals(document, program.registers, lease.shots)
+    if "counts" in lease.summaries:  # a kernel that tells nothing of it merges nothing from it
+        check_summary(document, lease.summaries["counts"])
     if "audit" not in document:
         return {"skipped": ["how shots were decoded: none were shown"]}
     if not isinstance(document["audit"], list):

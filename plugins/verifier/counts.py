@@ -10,6 +10,9 @@ from typing import Any
 import msgpack
 from qcos_plugins.verifier.finding import Wrong
 
+EXTRA = {"audit", "calibration"}
+"""What the artifact may hold beside the sums that are reported."""
+
 
 def read_counts(data: bytes) -> dict[str, Any]:
     """The artifact.  Raises Wrong."""
@@ -51,6 +54,15 @@ def check_totals(document: Mapping[str, Any], registers: Sequence[tuple[str, int
         words = key.split(" ") if form else []
         if [len(word) for word in words] != form or set(key) - set("01 "):
             raise Wrong(f"key {key[:80]!r} does not have the form of registers of {form} bits")
+
+
+def check_summary(document: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+    """Raises Wrong where what was reported for the result differs from the artifact."""
+    reported = summary.get("sum", {})
+    if differing := sorted(
+        key for key in reported.keys() | document.keys() - EXTRA if reported.get(key) != document.get(key)
+    ):
+        raise Wrong(f"what was reported with it is something else: {', '.join(map(str, differing))}")
 
 
 def check_contained(outcomes: Counter[str], counts: Mapping[str, int], what: str) -> None:

@@ -47,6 +47,11 @@ class Batches:
         """Batches whose artifacts are checked: 0 and the powers of two, as far as something of them exists unfinished."""
         return (b for b in _powers(len(self.sizes)) if b in self.made and b not in self.finished)
 
+    @staticmethod
+    def is_sample(batch: int | None) -> bool:
+        """Whether what is made for this batch may be checked."""
+        return batch is not None and batch & (batch - 1) == 0
+
     @property
     def complete(self) -> bool:
         """Whether all are finished."""

@@ -18,6 +18,7 @@ from qcosd.core.requests import Refused
 from qcosd.core.results import Summary, SummaryError, merge
 from qcosd.core.terms import MAX_BATCHES, Terms
 from qcosd.core.topics import Topics
+from qcosd.protocol import error_table
 
 
 class JobState(StrEnum):
@@ -96,6 +97,11 @@ class Job:
     def complete(self) -> bool:
         """Whether the target exists and nothing holds it back."""
         return self.terms.target in self.usable(None) or self.batches.complete
+
+    @property
+    def fruitless(self) -> bool:
+        """Whether every single shot was discarded."""
+        return bool((self.summary or {}).get("sum", {}).get("shots_accepted") == 0)
 
     def shots_of(self, batch: int | None) -> int:
         """Shots of a batch, or of the whole job."""
@@ -274,6 +280,8 @@ class Jobs:
 
     def end(self, job: Job, state: JobState, now: float, error: dict[str, Any] | None = None) -> None:
         """End a job. Whoever waits for it is told by ``take_ended``."""
+        if state is JobState.DONE and job.fruitless:
+            state, error = JobState.FAILED, {**error_table("budget", job.degraded[-1]), "chain": []}
         job.state, job.error, job.ended = state, error, now
         job.cause = error["message"] if error else ""
         job.stage = ""

@@ -104,7 +104,10 @@ class Lease:
                 "secret": secret,
                 "credit": job.terms.credit,
             }
+        sources = {kind: job.source(work.batch, kind) for kind in operation.checks}
+        summaries = {kind: source.summary for kind, source in sources.items() if source and source.summary is not None}
         return {
+            **({"summaries": summaries} if summaries else {}),
             "lease": self.number,
             "epoch": self.epoch,
             "job": job.id,

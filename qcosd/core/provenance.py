@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from qcosd.core.demand import Provider, Step
 
@@ -12,10 +12,12 @@ Guilty = Callable[[Provider], bool]
 
 
 class Source(NamedTuple):
-    """How an artifact came about: the step, and the incarnation that did each part of it."""
+    """How an artifact came about: the step, and the incarnation that did each part of it. ``summary``: what was reported with it,
+    kept where somebody will check it."""
 
     step: Step
     incarnations: tuple[int, ...]
+    summary: dict[str, Any] | None = None
 
     @property
     def maker(self) -> tuple[str, int]:

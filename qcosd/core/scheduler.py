@@ -214,7 +214,7 @@ class Scheduler:
             return self._outbox.position
         lease = self._current(number, epoch, incarnation)
         work, job = lease.work, lease.work.job
-        source = Source(work.step, work.incarnations)
+        source = Source(work.step, work.incarnations, summary if job.batches.is_sample(work.batch) else None)
         try:
             lease.check(outputs, self._blobs.has)
             after = 0

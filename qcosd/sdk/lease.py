@@ -31,6 +31,7 @@ class Lease:
 
     ``job``, ``service``, ``op``: what this is.  ``batch``: index of the batch, None for an operation of the whole job.
     ``options``: of the job, as submitted.  ``shots``, ``seed``: of this batch, or of the job.  ``budget``: seconds.
+    ``summaries``: for a check, what was reported with each artifact that it checks.
     ``number``, ``epoch``: of the lease.  ``cancelled``: set when the work is not wanted any more.
     """
 
@@ -52,6 +53,7 @@ class Lease:
         self.shots: int = body["shots"]
         self.seed: int = body["seed"]
         self.budget: float = body["budget"]
+        self.summaries: dict[str, Any] = body.get("summaries", {})
         self.cancelled = threading.Event()
         self._inputs: dict[str, dict[str, Any]] = body["inputs"]
         self._fetch = fetch

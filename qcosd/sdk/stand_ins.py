@@ -33,6 +33,7 @@ def make_lease(
     seed: int = 0,
     batch: int | None = None,
     stream: StreamReader | StreamWriter | None = None,
+    summaries: Mapping[str, Any] | None = None,
     report: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> Lease:
     """A lease of ``service.op`` out of nothing, to call an operation like a function.  ``report`` gets its progress."""
@@ -49,6 +50,7 @@ def make_lease(
         "shots": shots,
         "seed": seed,
         "budget": 3600.0,
+        "summaries": dict(summaries or {}),
         "inputs": {k: {"sha": hashlib.sha256(v).hexdigest(), "size": len(v)} for k, v in (inputs or {}).items()},
     }
     return Lease(body, fetch=held.__getitem__, report=report, stream=stream)

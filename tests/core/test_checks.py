@@ -283,10 +283,12 @@ def test_a_sample_of_the_batches_is_checked() -> None:
     job = rig.submit(client := rig.client(), shots=10, batch=1)
     rig.boot()
     checked = []
-    for _ in range(10):
-        batch(rig, 1)
+    for number in range(10):
+        batch(rig, 1, value=str(number))
         if rig.has_lease("sampler"):
-            checked.append(rig.work("sampler")["batch"])
+            lease = rig.work("sampler")
+            checked.append(lease["batch"])
+            assert lease["summaries"] == {"counts": counts(1, str(number))}  # what the result is merged from
     assert checked == [0, 1, 2, 4, 8]
     document = rig.document(client, job)
     assert (document["state"], document["verified"]) == ("done", ["counts"])

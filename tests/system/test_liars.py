@@ -69,6 +69,7 @@ LIES = {
     "undecoded_table": ("track", NOISY, "as bad as undecoded"),
     "one_more": ("track", QUIET, "add up to"),
     "short_keys": ("track", QUIET, "form of registers"),
+    "other_summary": ("track", QUIET, "something else: counts"),
     "accuses_strangers": ("verify", QUIET, "does not say of what"),
 }
 

@@ -233,6 +233,11 @@ def told(service: str, op: str, honest: Callable[[Any], Any]) -> Callable[[Any],
         if service == "hardware" and op == "run":
             return honest(BentLease(lease, lie))
         result = honest(lease)
+        if (
+            lie == "other_summary" and result.summary is not None
+        ):  # an honest artifact, and something else in the report
+            sums = {**result.summary["sum"], "counts": {"01": lease.shots}}
+            return Result(result.outputs, result.facts, {**result.summary, "sum": sums})
         if lie not in LIES.get(service, {}):
             return result
         kind, read, change = LIES[service][lie]
