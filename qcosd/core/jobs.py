@@ -98,11 +98,6 @@ class Job:
         """Whether the target exists and nothing holds it back."""
         return self.terms.target in self.usable(None) or self.batches.complete
 
-    @property
-    def fruitless(self) -> bool:
-        """Whether every single shot was discarded."""
-        return bool((self.summary or {}).get("sum", {}).get("shots_accepted") == 0)
-
     def shots_of(self, batch: int | None) -> int:
         """Shots of a batch, or of the whole job."""
         return self.terms.shots if batch is None else self.batches.sizes[batch]
@@ -280,7 +275,7 @@ class Jobs:
 
     def end(self, job: Job, state: JobState, now: float, error: dict[str, Any] | None = None) -> None:
         """End a job. Whoever waits for it is told by ``take_ended``."""
-        if state is JobState.DONE and job.fruitless:
+        if state is JobState.DONE and (job.summary or {}).get("sum", {}).get("shots_accepted") == 0:
             state, error = JobState.FAILED, {**error_table("budget", job.degraded[-1]), "chain": []}
         job.state, job.error, job.ended = state, error, now
         job.cause = error["message"] if error else ""

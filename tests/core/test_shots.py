@@ -78,6 +78,20 @@ def test_a_budget_that_is_spent_ends_the_job_with_what_there_is(budget: int | No
     assert document["degraded"] == ([] if accepted == 10 else [spent])
 
 
+@pytest.mark.parametrize(("budget", "batches"), [(0, 1), (10, 2)])
+def test_a_budget_that_is_spent_without_a_single_shot_fails_the_job(budget: int, batches: int) -> None:
+    rig, client, job = ready(shots=10, batch=10, discard_budget=budget)
+    for _ in range(batches):
+        assert rig.document(client, job)["state"] == "running"
+        batch(rig, 10)
+    document = rig.document(client, job)
+    assert (document["state"], document["error"]["name"]) == ("failed", "budget")
+    spent = f"0 of 10 shots were accepted: {10 * batches} were discarded, the budget is {budget}"
+    assert document["error"]["message"] == document["cause"] == spent
+    assert document["summary"]["sum"]["shots_discarded"] == 10 * batches
+    assert len(rig.kernel.scheduler.leases) == 0
+
+
 def test_a_tracker_that_counts_no_shots_gets_no_more() -> None:
     rig, client, job = ready(shots=10, batch=10)
     rig.work("stim_adapter")
