@@ -4,7 +4,8 @@
 Such edges weigh nothing, and differ from shot to shot; a matching graph has one set of weights, and changing a single one
 costs as much as building it.  So a few missing edges are tried out: with each subset of them taken as flipped, for nothing,
 what remains is decoded as always, and the lightest answer is the one that a graph with the new weights would give.  When
-many are missing, or the same ones in many shots, the graph is changed for these shots.  Edges count as independent here.
+many are missing, the graph is changed for these shots.  How many shots lack the same ones must not count: the two ways may
+break a tie differently, and what becomes of a shot would depend on those beside it.  Edges count as independent here.
 
 A shot is *undecidable* when what is missing contains a logical operator: a cycle of missing edges (the border is one point)
 that changes a prediction.  Then both answers explain the records equally well, and no decoder can tell.  The verdict is exact
@@ -97,7 +98,7 @@ class Erasures:
         trials: list[tuple[list[Edge], int]] = []
         for lost_edges, shots in groups.items():
             edges = [self._structure.edges[i] for i in sorted(lost_edges)]
-            if len(shots) << len(edges) <= len(self._lines) // EDGES_PER_TRIAL:
+            if 1 << len(edges) <= len(self._lines) // EDGES_PER_TRIAL:
                 trials += ((edges, shot) for shot in shots)
             else:
                 found[shots] = self._changed(edges, rows[shots])

@@ -148,6 +148,21 @@ def test_trying_out_and_changing_the_graph_give_the_same(distance: int, monkeypa
     assert np.array_equal(plain, again)
 
 
+def test_the_outcome_of_a_shot_does_not_depend_on_the_shots_beside_it() -> None:
+    """Ties are broken in the same way whether all shots of a batch lack these records or one does: a replay cuts batches anew."""
+    whole = memory()
+    shots = 120
+    syndrome = whole.syndrome(sampled.record(whole.plans.program, 2e-2, shots, seed=3).records)
+    generator = np.random.default_rng(2)
+    for size in (1, 2, 3, 4):
+        names = [whole.names[i] for i in generator.choice(len(whole.names), size, replace=False)]
+        together, _ = whole.instance.decode(syndrome, shots, [names] * shots)
+        for shot in range(shots):
+            alone = [names if i == shot else [] for i in range(shots)]
+            bits = unpack(whole.instance.decode(syndrome, shots, alone)[0], shots)[:, shot]
+            assert np.array_equal(bits, unpack(together, shots)[:, shot]), (names, shot)
+
+
 def test_knowing_what_is_missing_is_worth_more_than_a_guess() -> None:
     whole = memory()
     shots = 20_000
