@@ -15,7 +15,7 @@ from qcos_plugins.matching_tracker.follow import follow
 
 from qcosd.qec.experiment import Experiment
 from qcosd.qec.versions import versions
-from qcosd.sdk import Refused
+from qcosd.sdk import Refused, StreamClosed
 from qcosd.sdk import StreamFault as BrokenStream
 
 KEPT = 2
@@ -32,6 +32,9 @@ def decode(lease: Any) -> Any:
         summary = tracker.summary()
     except Aborted as end:
         raise Refused("retry_later", str(end), end.details) from end
+    except StreamClosed as end:
+        # Whoever produces it may have good reasons, and tells the kernel; unless it says that this was all.
+        raise Refused("retry_later", f"{end} before its last block", {"stream": "rounds"}) from end
     except (StreamFault, BrokenStream) as fault:
         raise Refused("wrong_input", str(fault), {"stream": "rounds", **getattr(fault, "details", {})}) from fault
     return lease.result(

@@ -28,7 +28,7 @@ from qcosd.qec.fragment import FragmentProgram
 from qcosd.qec.geometry import Coord
 from qcosd.qec.placement import Placement
 from qcosd.qec.versions import versions
-from qcosd.sdk import Plugin, Refused
+from qcosd.sdk import Plugin, Refused, StreamClosed
 from qcosd.sdk import StreamFault as BrokenStream
 
 T = TypeVar("T")
@@ -92,6 +92,9 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
         tracker.outcomes()
     except Aborted as end:
         raise Refused("retry_later", str(end), end.details) from end
+    except StreamClosed as end:
+        # Whoever produces it may have good reasons, and tells the kernel; unless it says that this was all.
+        raise Refused("retry_later", f"{end} before its last block", {"stream": "rounds"}) from end
     except (StreamFault, BrokenStream) as fault:
         raise Refused("wrong_input", str(fault), {"stream": "rounds", **getattr(fault, "details", {})}) from fault
     except (WrongFragments, NotFinal) as fault:

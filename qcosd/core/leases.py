@@ -79,6 +79,11 @@ class Lease:
         """Whether it was taken back only because the other side of its stream gave up first, perhaps as a consequence."""
         return self.work.deferred and self.epoch == self.work.epoch
 
+    def cut_short(self, error: dict[str, Any]) -> bool:
+        """Whether it lacks the rest of a stream whose other side has said that it is done."""
+        alone = len(self.work.step.parts) > 1 and not self.work.live
+        return alone and error["name"] == "retry_later" and "stream" in error.get("details", {})
+
     def check(self, outputs: dict[str, str], stored: Callable[[str], bool]) -> None:
         """Whether the outputs are what the manifest promises. Raises Refused(wrong_output)."""
         operation = self.part.operation

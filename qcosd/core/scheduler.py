@@ -247,7 +247,7 @@ class Scheduler:
         self._settle(lease)
         if work.delivered:
             self._works.retire(work)
-        elif error["name"] in ("wrong_input", "wrong_output"):
+        elif error["name"] in ("wrong_input", "wrong_output") or lease.cut_short(error):
             self._judge(lease, error, now)
         elif error["name"] == "retry_later" and work.deferrals < DEFERRALS:
             self._count_again(work)

@@ -147,6 +147,28 @@ def test_a_wrong_stream_is_the_fault_of_its_other_side() -> None:
     assert document["shots_restarted"] == 10
 
 
+def test_whoever_is_done_before_its_stream_is_told_lies() -> None:
+    rig = Rig(*QEC, liar(ADAPTER))
+    job = rig.submit(client := rig.client(), shots=10)
+    to_the_batches(rig, "pytket_compile", "pytket_optimise", "liar", "surface_code", "liar", "grid_mapper")
+    rig.work("liar")
+    rig.fail("matching_tracker", rig.lease("matching_tracker"), "retry_later", "closed", stream="rounds")
+    assert "matching_tracker refused what came from liar" in rig.kernel.jobs.get(job).fences["liar"].reason
+    rig.bury("liar")
+    to_the_batches(rig, "stim_adapter", "surface_code", "stim_adapter", "grid_mapper", "stim_adapter")
+    rig.work("matching_tracker", counts(10))
+    assert rig.document(client, job)["state"] == "done"
+
+
+def test_a_stream_that_ends_while_its_producer_is_at_work_is_nobodys_fault_yet() -> None:
+    rig = Rig(*QEC)
+    job = rig.submit(client := rig.client(), shots=10)
+    rig.boot()
+    rig.lease("stim_adapter")
+    rig.fail("matching_tracker", rig.lease("matching_tracker"), "retry_later", "closed", stream="rounds")
+    assert (rig.document(client, job)["state"], rig.kernel.jobs.get(job).fences) == ("running", {})
+
+
 def test_the_only_hardware_fails_the_job_with_the_words_of_the_tracker() -> None:
     rig = Rig(*QEC)
     job = rig.submit(client := rig.client(), shots=10)

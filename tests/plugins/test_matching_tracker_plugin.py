@@ -145,6 +145,18 @@ def test_a_batch_that_hardware_gives_up_is_asked_for_again() -> None:
     assert refused.value.code == "retry_later"
 
 
+def test_a_stream_that_ends_too_early_is_named() -> None:
+    """Who is to blame depends on what its producer says to the kernel."""
+    reader, writer = stream_pair(credit=20)
+    lease = make_lease("track.run", INPUTS, {}, shots=RECORDING.shots, batch=0, stream=reader)
+    block, bits = recorded()[0]
+    writer.send(block.to_map(), bits.tobytes())
+    writer.close()
+    with pytest.raises(Refused, match="before its last block") as refused:
+        main.run(lease)
+    assert (refused.value.code, refused.value.details) == ("retry_later", {"stream": "rounds"})
+
+
 def test_a_block_of_another_batch_is_the_producers_fault() -> None:
     with pytest.raises(Refused, match="batch 1 came, 0 is due") as refused:
         run([(replace(block, batch=1), bits) for block, bits in recorded()[:1]])
