@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import stim
 from qcos_plugins.recorded_adapter.shot_files import FileFault, Rows, found, rows
-from qcos_plugins.recorded_adapter.time_slots import by_time, graph_window
+from qcos_plugins.recorded_adapter.time_slots import by_time, graph_window, reach
 
 from qcosd.qec.experiment import Experiment, ExperimentShots, Parity, Slot
 
@@ -57,6 +57,10 @@ def read(files: Mapping[str, bytes], name: str, window: int | None = None) -> Re
     if not model.num_observables:
         raise FileFault(f"{model_name} has no observables: nothing can be told from it")
     times, assumption = by_time(model, circuit)
+    if window and window < (least := reach(model, times)):
+        raise FileFault(
+            f"window {window}: {model_name} has edges that reach {least} slots, which a window must look ahead"
+        )
     window = graph_window(model, times) if window is None else window
     text = str(model)
     source, parts = _records(files, circuit, circuit_name, model)

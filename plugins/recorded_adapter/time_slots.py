@@ -34,11 +34,16 @@ def graph_window(model: stim.DetectorErrorModel, times: list[int]) -> int:
         distance = len(model.shortest_graphlike_error())
     except ValueError:
         return 0
-    reach = 0
+    return max(distance, reach(model, times))
+
+
+def reach(model: stim.DetectorErrorModel, times: list[int]) -> int:
+    """Slots from the first to the last detector of the longest edge in time."""
+    longest = 0
     for instruction in model.flattened():
         if instruction.type == "error":
             for group in instruction.target_groups():
                 slots = [times[target.val] for target in group if target.is_relative_detector_id()]
                 if slots:
-                    reach = max(reach, max(slots) - min(slots))
-    return max(distance, reach)
+                    longest = max(longest, max(slots) - min(slots))
+    return longest

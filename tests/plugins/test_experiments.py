@@ -186,6 +186,23 @@ def test_without_coordinates_everything_is_one_window() -> None:
     assert (decoded(found)[0] == global_errors(circuit, 300)).all()
 
 
+def test_a_window_shorter_than_an_edge_is_refused() -> None:
+    """Here the detectors of one round stand in two slots, so that edges reach from one slot to the next but two."""
+    circuit = stim.Circuit()
+    for instruction in generated("repetition_code:memory", 3, 6).flattened():
+        if instruction.name == "DETECTOR":
+            x, t = instruction.gate_args_copy()
+            circuit.append("DETECTOR", instruction.targets_copy(), [2 * t + (x > 2)])
+        else:
+            circuit.append(instruction)
+    for window in (1, 2):
+        with pytest.raises(FileFault, match=f"window {window}: circuit.stim has edges that reach 3 slots"):
+            read(measured(circuit, 300), "x", window)
+    for window in (0, 3, None):
+        found, before = decoded(read(measured(circuit, 300), "x", window))
+        assert found.sum() < before.sum()
+
+
 def bare(circuit: stim.Circuit) -> stim.Circuit:
     """Without coordinates."""
     out = stim.Circuit()
