@@ -41,7 +41,7 @@ def public_document(job: Document) -> dict[str, Any]:
         {
             "artifacts": dict(_section(job, "artifacts")),
             "restarts": job.get("restarts", 0),
-            "degraded": list(job.get("degraded") or []),
+            "degraded": [*(job.get("degraded") or []), *_leaning(job)],
             "verified": list(job.get("verified") or []),
             "reproducible": bool(job.get("reproducible", True)) and consistent,
             "versions": versions,
@@ -91,6 +91,15 @@ def _qec_numbers(job: Document, options: Document) -> dict[str, Any]:
         **_logical_errors(same, total),
         "latency_us": latency_percentiles(_section(total, "latency_us")),
     }
+
+
+def _leaning(job: Document) -> list[str]:
+    """Discarding selects: a branch with more rounds loses more of its shots, and what is run again chooses its branch anew."""
+    discarded = _section(_section(job, "summary"), "sum").get("shots_discarded", 0)
+    paths = _section(_section(job, "facts"), "qecc.prepare").get("paths", 1)
+    if not discarded or paths < 2:
+        return []
+    return [f"{discarded} shots were discarded from {paths} paths: the counts lean towards paths that lose fewer shots"]
 
 
 def _logical_errors(same: Document, total: Document) -> dict[str, Any]:

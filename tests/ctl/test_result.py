@@ -156,6 +156,9 @@ def with_troubles() -> dict[str, Any]:
 def test_what_the_machine_did_to_the_shots_is_told() -> None:
     public = result.public_document(with_troubles())
     assert public["discards"] == {"leakage": 1, "erased": 1}
+    assert not any("lean" in word for word in public["degraded"])
+    branching = {**job, "facts": {**job["facts"], "qecc.prepare": {"paths": 3}}}
+    assert "2 shots were discarded from 3 paths: the counts lean" in result.public_document(branching)["degraded"][-1]
     assert (public["shots_accepted"], public["shots_restarted"], public["records_missing"]) == (100, 7, 31)
     assert (public["rounds_lost"], public["rounds_late"], public["erasures"]) == (2, 0, "decoded")
     assert public["calibrations"] == {"cal-1": 64, "cal-2": 38}
