@@ -157,6 +157,7 @@ def test_what_the_machine_did_to_the_shots_is_told() -> None:
     public = result.public_document(with_troubles())
     assert public["discards"] == {"leakage": 1, "erased": 1}
     assert not any("lean" in word for word in public["degraded"])
+    job = with_troubles()
     branching = {**job, "facts": {**job["facts"], "qecc.prepare": {"paths": 3}}}
     assert "2 shots were discarded from 3 paths: the counts lean" in result.public_document(branching)["degraded"][-1]
     assert (public["shots_accepted"], public["shots_restarted"], public["records_missing"]) == (100, 7, 31)
