@@ -79,10 +79,13 @@ def _frames(header: Mapping[str, Any], payload: tuple[Any, ...] = ()) -> Frames:
 
 
 def data_frames(header: Mapping[str, Any], payload: tuple[Any, ...]) -> Frames:
-    """A user's message; raises ValueError if its header has the key that is kept for control."""
+    """A user's message; raises ValueError if its header has the key that is kept for control.
+
+    A buffer travels in C order, whatever the order it has in memory: a socket would send what lies there.
+    """
     if CONTROL in header:
         raise ValueError(f"the key {CONTROL!r} of a stream header is reserved")
-    return _frames(header, payload)
+    return _frames(header, tuple(f if memoryview(f).c_contiguous else memoryview(f).tobytes() for f in payload))
 
 
 def close_frames() -> Frames:

@@ -142,7 +142,7 @@ class StreamWriter(_Stream):
     def send(self, header: Mapping[str, Any], *payload: Any, timeout: float | None = None) -> int:
         """Send one message and return its number; blocks while there is no credit.
 
-        ``payload``: bytes or C-contiguous buffers, copied before the call returns.
+        ``payload``: bytes or buffers, sent in C order and copied before the call returns.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._failed is not None:

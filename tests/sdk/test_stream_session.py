@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgpack
+import numpy as np
 import pytest
 
 from qcosd.sdk.errors import StreamFault
@@ -138,3 +139,10 @@ def test_a_grant_lacking_a_field_is_refused(missing: str) -> None:
     del body[missing]
     with pytest.raises(ValueError, match="not a stream grant"):
         Grant.from_map(body)
+
+
+def test_a_buffer_travels_in_c_order_whatever_its_order_in_memory() -> None:
+    rows = np.arange(16, dtype=np.uint8).reshape(2, 8)
+    _, turned, every_second = data_frames({}, (np.asfortranarray(rows), rows[:, ::2]))
+    assert turned == bytes(range(16))
+    assert every_second == bytes(range(0, 16, 2))

@@ -36,6 +36,11 @@ def test_a_published_experiment_gets_its_logical_error_rate(world: World, tmp_pa
     assert done.document["logical_error_rate"] == done.document["logical_errors"] / SHOTS
     assert done.document["counts_undecoded"] == {"0": int((~flips).sum()), "1": int(flips.sum())}
 
+    whole = world.ctl("replay", directory, "--decoder", "pymatching", "--set", "window=0", "--json")
+    assert whole.code == 0, whole.err
+    assert whole.document["logical_errors"] == left
+    assert whole.document["counts_undecoded"] == done.document["counts_undecoded"]
+
     (directory / "detection_events.b8").write_bytes(b"\x00" * 100)
     refused = world.ctl("replay", directory)
     assert refused.code == 2
