@@ -134,9 +134,9 @@ def test_the_mapper_makes_a_counter_offer() -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"fragments": b"\x00"}, "wrong_output"),
-        ({"device": b"\x00"}, "wrong_output"),
-        ({"device": Device(movement=False).to_bytes()}, "unsupported"),
+        ({"fragments": b"\x00"}, "wrong_input"),
+        ({"device": b"\x00"}, "wrong_input"),
+        ({"device": Device(movement=False).to_bytes()}, "wrong_input"),
     ],
 )
 def test_the_mapper_refuses(change: dict[str, bytes], code: str) -> None:
