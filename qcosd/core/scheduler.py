@@ -94,7 +94,7 @@ class Scheduler:
             job.top_up()
         if job.complete:
             self._end(job, JobState.DONE, now)
-        elif plan.cause and job.fences and self._planner.hopeless(job):
+        elif plan.cause and (job.fences or job.terms.use) and self._planner.hopeless(job):
             self._give_up(job, plan.cause, now)
         elif plan.cause:
             self._jobs.enter(job, JobState.HELD, now, plan.cause)
@@ -351,7 +351,11 @@ class Scheduler:
         job.shots_restarted += sum(before.sizes[batch] for batch in again)
 
     def _give_up(self, job: Job, cause: str, now: float) -> None:
-        """Nobody is left for a job: fail it with everyone who was found wrong, and by whom."""
+        """Nobody is left for a job: fail it with everyone who was found wrong, and by whom; or those whom it may use cannot do it."""
+        if not job.fences:
+            wanted = ", ".join(f"{service}={component}" for service, component in job.terms.use.items())
+            self._end(job, JobState.FAILED, now, {**error_table("unsupported", f"use {wanted}: {cause}"), "chain": []})
+            return
         text = "; ".join([*(fence.reason for fence in job.fences.values()), cause])
         details = {"fenced": {name: fence.reason for name, fence in job.fences.items()}}
         places = [fence.place for fence in job.fences.values()]

@@ -174,3 +174,20 @@ def test_a_stranger_without_all_that_is_needed_does_not_take_over() -> None:
     rig.give_up("matching_tracker")
     assert rig.document(client, job)["state"] == "held"
     assert not rig.has_lease("half")
+
+
+def test_a_choice_that_can_never_do_it_fails_at_once() -> None:
+    player = manifest("player", Operation("hardware", "play", ("recording",), each="batch", stream_out="rounds"))
+    rig = Rig(*QEC, player)
+    job = rig.submit(client := rig.client(), shots=1, use={"hardware": "player"})
+    document = rig.document(client, job)
+    assert (document["state"], document["error"]["name"]) == ("failed", "unsupported")
+    assert document["cause"] == "use hardware=player: nothing produces `calibration`"
+
+
+def test_a_choice_that_is_only_away_is_waited_for() -> None:
+    rig = Rig(*QEC, dataclasses.replace(SECOND, rank=1))
+    client = rig.client()
+    rig.request(client, Type.PLUGIN_STOP, {"plugin": "tableau_adapter"})
+    job = rig.submit(client, shots=1, use={"hardware": "tableau_adapter"})
+    assert rig.document(client, job)["state"] == "held"
