@@ -17,7 +17,7 @@ from qcosd.ctl import options as o
 from qcosd.ctl.connection import daemon_options
 from qcosd.ctl.failure import bad_usage
 from qcosd.ctl.foreign import foreign, is_foreign
-from qcosd.ctl.recorded import is_recorded, recorded
+from qcosd.ctl.recorded import PLAYER, is_recorded, recorded
 
 if TYPE_CHECKING:
     from qcosd.sdk.client import BlockingClient
@@ -127,6 +127,8 @@ def replay(
             raise o.out_of_range("--deadline", deadline, f"a number of seconds above 0, at most {o.MAX_DEADLINE:.0f}")
         changes["deadline"] = deadline
     chosen, set_ = o.parse_use(use), o.parse_settings(settings)
+    if (machine := chosen.get("hardware", PLAYER)) != PLAYER:
+        raise bad_usage(f"--use hardware={machine}: a replay is played by {PLAYER}, no other machine has these records")
     played = replay_of(directory)
     played.options.update(changes)
     played.options["use"] = {**played.options.get("use", {}), **chosen}

@@ -97,6 +97,15 @@ def test_replay_refuses_before_a_daemon_is_asked(
     assert text in refusal(capsys, "replay", *words)
 
 
+@pytest.mark.parametrize("name", ["job.json", "circuit.stim"])
+def test_no_machine_replays(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither records of one's own nor those of others: a machine would make new ones."""
+    for file in (name, "measurements.b8"):
+        (tmp_path / file).write_bytes(b"{}")
+    words = ("--use", "hardware=stim_adapter")
+    assert "a replay is played by recorded_adapter" in refusal(capsys, "replay", str(tmp_path), *words)
+
+
 def test_the_readme_names_its_decoder_and_matches_as_that_does() -> None:
     for decoder, correlated in (("pymatching", False), ("pymatching-tempered", True), ("fusion-blossom", False)):
         assert decoder in readme(decoder, 1)
