@@ -15,7 +15,7 @@ import msgpack
 
 from qcosd.ctl.failure import Failure, bad_usage
 from qcosd.ctl.options import MAX_BATCH, is_name
-from qcosd.ctl.records import ARTIFACTS, FORMAT, VERSION
+from qcosd.ctl.records import ARTIFACTS, FORMAT, ROWS, TEXTS, VERSION
 
 RECORDING_VERSION = 1
 
@@ -52,9 +52,12 @@ def recorded(directory: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         inputs[kind] = (directory / name).read_bytes()
         if hashlib.sha256(inputs[kind]).hexdigest() != artifacts.get(kind):
             raise bad_usage(f"{directory / name}: not the one of this job (its digest stands in job.json)")
-    paths = [_path(place) for place in sorted((directory / "paths").iterdir()) if place.is_dir()]
+    places = [place for place in sorted((directory / "paths").iterdir()) if place.is_dir()]
+    _complete(directory, job, places)
+    paths = [_path(place) for place in places]
     numbers, segments = _numbered([shots for _, shots in paths])
     total = sum(len(column) for column in numbers)
+    _all_shots(directory, job, total)
     if not total:
         raise bad_usage(f"{directory}: no shot was accepted: nothing to play")
     rates = _rates(directory, segments)
@@ -74,27 +77,72 @@ def recorded(directory: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     return inputs, options
 
 
+def _complete(directory: Path, job: Mapping[str, Any], places: list[Path]) -> None:
+    """Whether the files are there that job.json lists.  Their sizes come last: what else is wrong with them says more."""
+    files = job.get("files")
+    if files is None and _accepted(job) is not None:  # as they were written before job.json listed them
+        return
+    if files is None:
+        raise bad_usage(f"{directory / 'job.json'}: it says neither which files nor how many shots there are")
+    if not isinstance(files, dict) or not all(map(_counts, files.values())):
+        raise bad_usage(f"{directory / 'job.json'}: files: a map of names to sizes expected")
+    for name in files:
+        place = directory / name
+        if not place.parent.is_dir():
+            raise bad_usage(f"{place.parent}: no such directory; job.json lists files in it")
+        if not place.is_file():
+            raise bad_usage(f"{place}: no such file; job.json lists it")
+    for place in places:
+        if f"paths/{place.name}/shots.json" not in files:
+            raise bad_usage(f"{place}: not of this recording: job.json lists no files in it")
+
+
+def _all_shots(directory: Path, job: Mapping[str, Any], total: int) -> None:
+    """Whether there are as many shots as were accepted, and the files are as long as they were."""
+    accepted = _accepted(job)
+    if accepted is not None and accepted != total:
+        raise bad_usage(f"{directory / 'paths'}: {total} shots; job.json says that {accepted} were accepted")
+    for name, due in (job.get("files") or {}).items():
+        if (size := (directory / name).stat().st_size) != due:
+            raise bad_usage(f"{directory / name}: {size} bytes; job.json says {due}")
+
+
+def _accepted(job: Mapping[str, Any]) -> int | None:
+    result = job.get("result")
+    accepted = result.get("shots_accepted") if isinstance(result, dict) else None
+    return accepted if _counts(accepted) else None
+
+
 def _path(place: Path) -> tuple[dict[str, Any], list[_Shots]]:
     """The files of a path as an entry of the recording, without its shots; and these."""
     about = _json(place / "shots.json")
     try:
-        measurements, decisions = about["measurements"], about["decisions"]
+        measurements, bits, decisions = about["measurements"], about["bits"], about["decisions"]
         rows = [_Shots(row["batch"], row["calibration"], row["shots"]) for row in about["batches"]]
-        sound = _counts(measurements) and set(decisions) <= {0, 1} and all(map(_sound, rows))
+        sound = _counts(measurements) and _counts(bits) and set(decisions) <= {0, 1} and all(map(_sound, rows))
     except (KeyError, TypeError) as error:
         raise bad_usage(f"{place / 'shots.json'}: not a list of shots: {error!r}") from None
     if not sound:
         raise bad_usage(f"{place / 'shots.json'}: not a list of shots: a number or a name is none")
     shots = sum(len(row.shots) for row in rows)
-    entry: dict[str, Any] = {"decisions": decisions, "measurements": measurements, "missing": b""}
-    for name in ("records", "missing"):
+    rows_of = {**ROWS, "missing": "measurements"}
+    for name, what in rows_of.items():
         path = place / f"{name}.b8"
         if name == "missing" and not path.exists():
             continue
-        entry[name] = path.read_bytes()
-        due = shots * ((measurements + 7) // 8)
-        if len(entry[name]) != due:
-            raise bad_usage(f"{path}: {len(entry[name])} bytes; {shots} shots of {measurements} records are {due}")
+        size, due = path.stat().st_size, shots * ((about[what] + 7) // 8)
+        if size != due:
+            raise bad_usage(f"{path}: {size} bytes; {shots} shots of {about[what]} {what} are {due}")
+    for name in TEXTS:
+        if not (place / name).is_file():
+            raise bad_usage(f"{place / name}: no such file")
+    missing = place / "missing.b8"
+    entry = {
+        "decisions": decisions,
+        "measurements": measurements,
+        "records": (place / "records.b8").read_bytes(),
+        "missing": missing.read_bytes() if missing.exists() else b"",
+    }
     return entry, rows
 
 

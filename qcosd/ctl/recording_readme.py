@@ -11,7 +11,7 @@ MATCHING = CORRELATED | {"pymatching"}
 _TEXT = """\
 Records of a qcosd job: every measurement of every accepted shot, and what was made of it while it ran.
 
-job.json          the result of the job, its options and the digests of its artifacts
+job.json          the result of the job, its options, the digests of its artifacts, and the names and sizes of all files
 program.bin       what ran (`fragments`), calibration.bin the rates that were assumed, placement.bin where it lay;
                   calibrations/ID.bin are those of single batches, where they differed
 paths/NAME/       the shots that took one path through the program: NAME is what was decided on the way, 0 or 1 each,

@@ -31,7 +31,12 @@ VERSION = 1
 ARTIFACTS = {"fragments": "program.bin", "calibration": "calibration.bin", "placement": "placement.bin"}
 """Kind of artifact -> the file that it becomes."""
 
-_ROWS = ("records", "outcomes", "undecoded", "frames")
+ROWS = {"records": "measurements", "outcomes": "bits", "undecoded": "bits", "frames": "bits"}
+"""Files with a row for each shot, without their suffix -> the number in shots.json that says how many bits a row has."""
+
+TEXTS = ("circuit.stim", "model.dem")
+"""The other files that every path has, beside shots.json."""
+
 _CHUNK = 1 << 20
 
 
@@ -55,7 +60,7 @@ class _Path:
         self._separator = b"\n"
 
     def add(self, batch: int, calibration: str | None, entry: Mapping[str, Any]) -> None:
-        for name in _ROWS:
+        for name in ROWS:
             self._append(f"{name}.b8", entry[name])
         missing = self.directory / "missing.b8"
         if entry["missing"] and not missing.exists():
@@ -136,6 +141,11 @@ class RecordsDirectory:
             "artifacts": {kind: job["artifacts"][kind] for kind in ARTIFACTS},
             "options": job["options"],
             "result": result,
+            "files": {
+                path.relative_to(self._place).as_posix(): path.stat().st_size
+                for path in sorted(self._place.rglob("*"))
+                if path.is_file()
+            },
         }
         self._write("job.json", json.dumps(document, indent=2).encode() + b"\n")
         bits = max((path.bits for path in self._paths.values()), default=0)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from qcosd.ctl.failure import USAGE, Failure
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.hardware import Batch
 
+FILES = ("outcomes.b8", "undecoded.b8", "frames.b8", "circuit.stim", "model.dem", "shots.json")
 EXAMPLES = Path(__file__).resolve().parents[2] / "etc" / "examples"
 NOISE = Calibration.uniform(5e-3)
 BRANCH = prepared((EXAMPLES / "branch.qasm").read_text())
@@ -120,9 +122,9 @@ def write_without_drift(directory: Path, runs: list[Run], rates: Calibration) ->
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with 32 shots of BRANCH.  Tests copy it."""
+    """A directory with 32 shots of BRANCH, some of them without some records.  Tests copy it."""
     directory = tmp_path_factory.mktemp("sound") / "r"
-    write(directory, BRANCH, batches(count=1, shots=32), NOISE)
+    write(directory, BRANCH, batches(count=1, shots=32, erasure=0.002), NOISE)
     return directory
 
 
@@ -146,13 +148,21 @@ def damaged(directory: Path, name: str, change: Any) -> str:
     [
         ("paths/*/records.b8", lambda data: data[:-1], "shots of"),
         ("paths/*/records.b8", lambda data: data + b"\0", "shots of"),
-        ("paths/*/records.b8", lambda data: None, "records.b8: cannot be read: No such file"),
+        ("paths/*/records.b8", lambda data: None, "records.b8: no such file"),
+        *((f"paths/*/{name}.b8", lambda data: data[:-1], "shots of") for name in ("outcomes", "undecoded", "frames")),
+        ("paths/*/missing.b8", lambda data: data[:-1], "shots of"),
+        *((f"paths/*/{name}", lambda data: None, f"{name}: no such file") for name in FILES),
+        ("paths/*/circuit.stim", lambda data: data[:-1], "circuit.stim: "),
+        ("paths/*/model.dem", lambda data: data[:-1], "model.dem: "),
+        ("paths/*/missing.b8", lambda data: None, "missing.b8: no such file"),
+        ("program.bin", lambda data: None, "program.bin: "),
         ("program.bin", lambda data: GHZ.to_bytes(), "not the one of this job"),
         ("calibration.bin", lambda data: data[:-1], "not the one of this job"),
         ("job.json", lambda data: b"{", "not JSON"),
         ("job.json", lambda data: b'{"format": "other"}', "qcos.records 1 expected"),
         ("job.json", lambda data: b"[]", "a map expected"),
         ("job.json", lambda data: b'{"version": 1, "format": "qcos.records"}', "it lacks the artifacts"),
+        ("job.json", lambda data: data.replace(b'"files"', b'"f"'), "neither which files nor how many shots there are"),
         ("paths/*/shots.json", lambda data: b"{}", "not a list of shots"),
         ("paths/*/shots.json", lambda data: data.replace(b'"shots": [', b'"shots": ["a", ', 1), "not a list of shots"),
     ],
@@ -171,6 +181,32 @@ def test_what_is_no_directory_of_records_is_refused(tmp_path: Path) -> None:
         assert caught.value.code == USAGE
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_path_that_was_removed_is_missed(listed: bool, sound: Path, tmp_path: Path) -> None:
+    """Also where job.json tells no more than how many shots were accepted."""
+    directory = tmp_path / "r"
+    shutil.copytree(sound, directory)
+    if not listed:
+        document = json.loads((directory / "job.json").read_text())
+        del document["files"]
+        document["result"]["shots_accepted"] = 32
+        (directory / "job.json").write_text(json.dumps(document))
+        job_of(directory)
+    gone = next(iter(sorted(directory.glob("paths/*"))))
+    shutil.rmtree(gone)
+    text = f"{gone}: no such directory" if listed else r"paths: \d+ shots; job.json says that 32 were accepted"
+    with pytest.raises(Failure, match=text) as caught:
+        job_of(directory)
+    assert caught.value.code == USAGE
+
+
+def test_a_path_of_another_recording_is_refused(sound: Path, tmp_path: Path) -> None:
+    shutil.copytree(sound, tmp_path / "r")
+    shutil.copytree(next(sound.glob("paths/*")), tmp_path / "r" / "paths" / "0101")
+    with pytest.raises(Failure, match="paths/0101: not of this recording"):
+        job_of(tmp_path / "r")
+
+
 def recording(directory: Path) -> dict[str, Any]:
     return msgpack.unpackb(job_of(directory)[0]["recording"])
 
@@ -181,6 +217,7 @@ def test_records_of_another_program_are_refused_with_their_path(sound: Path) -> 
     with pytest.raises(RecordingError, match=r"paths/\d+: the program decides 0 times there"):
         player.prepare(GHZ, PLACED)
     path = doc["paths"][0]
+    path["missing"] = b""
     path["measurements"] -= 8
     path["records"] = path["records"][: len(path["shots"]) // 4 * ((path["measurements"] + 7) // 8)]
     player = Player(Recording.from_bytes(msgpack.packb(doc)))
