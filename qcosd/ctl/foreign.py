@@ -18,6 +18,12 @@ FILES = (*CIRCUITS, *(f"{stem}.{suffix}" for stem in SHOTS for suffix in ("b8", 
 MAX_BYTES = 512 * 1024 * 1024
 """Of all files: the artifact that they become is held in memory."""
 
+SETTINGS = frozenset({"window", "credit"})
+"""Keys of `--set` that a published experiment takes."""
+
+ONLY_HERE = frozenset({"window"})
+"""Those of them that a job which runs a program has no use for."""
+
 _NOT_ITS = ("noise", "prior", "distance")
 """Options that say something of a machine, and nothing of an experiment that is over."""
 

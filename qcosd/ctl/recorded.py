@@ -24,6 +24,9 @@ _LEFT_OUT = frozenset({"target", "key", "deadline", "device", "discard_budget", 
 
 PLAYER = "recorded_adapter"
 
+SETTINGS = frozenset({"credit", "buffer", "missing"})
+"""Keys of `--set` that change how records are decoded. All others are of components that made them."""
+
 
 class _Shots(NamedTuple):
     """The shots of a path that one batch has."""

@@ -6,18 +6,18 @@ What DIR is, is found out by its files: `READERS` are asked one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from qcosd.ctl import foreign as published
 from qcosd.ctl import options as o
+from qcosd.ctl import recorded as own
 from qcosd.ctl.connection import daemon_options
 from qcosd.ctl.failure import bad_usage
-from qcosd.ctl.foreign import foreign, is_foreign
-from qcosd.ctl.recorded import PLAYER, is_recorded, recorded
 
 if TYPE_CHECKING:
     from qcosd.sdk.client import BlockingClient
@@ -25,21 +25,23 @@ if TYPE_CHECKING:
 
 class Reader(NamedTuple):
     """A kind of directory.  ``knows``: whether a directory is of this kind, by the names of its files alone.  ``read``: the
-    artifacts and the options of the job that plays it; raises `Failure` (exit 2) naming file and place.  ``opens``: that job
-    only opens the files, and how many shots there are is known when it is done."""
+    artifacts and the options of the job that plays it; raises `Failure` (exit 2) naming file and place.  ``settings``: the keys
+    of `--set` that it takes.  ``opens``: that job only opens the files, and how many shots there are is known when it is done."""
 
     knows: Callable[[Path], bool]
     read: Callable[[Path], tuple[Mapping[str, bytes], dict[str, Any]]]
     about: str
+    settings: frozenset[str]
     opens: bool = False
 
 
 READERS = (
-    Reader(is_recorded, recorded, "job.json, as `qcosctl run --records` writes it"),
+    Reader(own.is_recorded, own.recorded, "job.json, as `qcosctl run --records` writes it", own.SETTINGS),
     Reader(
-        is_foreign,
-        foreign,
+        published.is_foreign,
+        published.foreign,
         "a published experiment: circuit.stim or model.dem, and measurements.b8 or detection_events.b8",
+        published.SETTINGS,
         opens=True,
     ),
 )
@@ -78,14 +80,22 @@ class Played:
         return client.submit(self.options, inputs)
 
 
-def replay_of(directory: str) -> Replay:
-    """Raises `Failure` (exit 2) for a directory that no reader knows, or whose files are not what they should be."""
+def replay_of(directory: str, settings: Iterable[str] = ()) -> Replay:
+    """``settings``: keys of `--set`.
+
+    Raises `Failure` (exit 2) for a directory that no reader knows, or whose files are not what they should be, and for keys
+    that nobody would read.
+    """
     path = Path(directory)
     try:
         if not path.is_dir():
             raise bad_usage(f"{directory}: no such directory")
         for reader in READERS:
             if reader.knows(path):
+                for key in settings:
+                    if key not in reader.settings:
+                        known = ", ".join(sorted(reader.settings))
+                        raise bad_usage(f"--set {key}: changes nothing in a replay of {directory}, which takes {known}")
                 return (Opening if reader.opens else Replay)(*reader.read(path))
     except OSError as error:
         raise bad_usage(f"{error.filename or directory}: cannot be read: {error.strerror}") from None
@@ -127,9 +137,11 @@ def replay(
             raise o.out_of_range("--deadline", deadline, f"a number of seconds above 0, at most {o.MAX_DEADLINE:.0f}")
         changes["deadline"] = deadline
     chosen, set_ = o.parse_use(use), o.parse_settings(settings)
-    if (machine := chosen.get("hardware", PLAYER)) != PLAYER:
-        raise bad_usage(f"--use hardware={machine}: a replay is played by {PLAYER}, no other machine has these records")
-    played = replay_of(directory)
+    if (machine := chosen.get("hardware", own.PLAYER)) != own.PLAYER:
+        raise bad_usage(
+            f"--use hardware={machine}: a replay is played by {own.PLAYER}, no other machine has these records"
+        )
+    played = replay_of(directory, set_)
     played.options.update(changes)
     played.options["use"] = {**played.options.get("use", {}), **chosen}
     played.options["set"] = {**played.options.get("set", {}), **set_}

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 import click
 
 from qcosd.ctl import options as o
+from qcosd.ctl.failure import bad_usage
+from qcosd.ctl.foreign import ONLY_HERE
 
 if TYPE_CHECKING:
     from qcosd.sdk.client import BlockingClient
@@ -76,6 +78,8 @@ class Submission:
     def of(cls, file: str, kind: str, key: str | None, words: dict[str, Any]) -> Submission:
         """Check the command line's words. Raises `Failure` (exit 2)."""
         options = o.JobOptions(**words).validated(file, key)
+        for name in sorted(ONLY_HERE & options["set"].keys()):
+            raise bad_usage(f"--set {name}: changes nothing here, only in `qcosctl replay` of a published experiment")
         if key is not None:
             o.check_text("--key", key)
             if not 1 <= len(key) <= o.MAX_KEY:

@@ -106,6 +106,26 @@ def test_no_machine_replays(name: str, tmp_path: Path, capsys: pytest.CaptureFix
     assert "a replay is played by recorded_adapter" in refusal(capsys, "replay", str(tmp_path), *words)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "known"),
+    [("job.json", key, "buffer, credit, missing") for key in ("window", "erasure", "optimise", "nonsense")]
+    + [("circuit.stim", key, "credit, window") for key in ("buffer", "missing", "can_pause")],
+)
+def test_replay_refuses_settings_that_change_nothing(
+    name: str, key: str, known: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in (name, "measurements.b8"):
+        (tmp_path / file).write_bytes(b"{}")
+    told = refusal(capsys, "replay", str(tmp_path), "--set", "credit=2", "--set", f"{key}=1")
+    assert told.startswith(f"qcosctl: --set {key}: changes nothing in a replay of {tmp_path}") and known in told
+
+
+def test_a_run_has_no_window_to_set(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["run"], ["job", "submit"]):
+        told = refusal(capsys, *command, program, "--set", "buffer=3", "--set", "window=3")
+        assert "--set window: changes nothing here" in told
+
+
 def test_the_readme_names_its_decoder_and_matches_as_that_does() -> None:
     for decoder, correlated in (("pymatching", False), ("pymatching-tempered", True), ("fusion-blossom", False)):
         assert decoder in readme(decoder, 1)

@@ -37,6 +37,10 @@ def test_files_are_sent_and_an_experiment_is_asked_for(directory: Path) -> None:
     assert not {"noise", "prior", "distance"} & opening.options.keys()
 
 
+def test_what_it_takes_is_not_refused(directory: Path) -> None:
+    assert isinstance(replay_of(str(directory), ("window", "credit")), Opening)
+
+
 def test_then_all_its_shots_are_played(directory: Path) -> None:
     opening = replay_of(str(directory))
     assert isinstance(opening, Opening)
