@@ -41,7 +41,7 @@ def public_document(job: Document) -> dict[str, Any]:
         {
             "artifacts": dict(_section(job, "artifacts")),
             "restarts": job.get("restarts", 0),
-            "degraded": [*(job.get("degraded") or []), *_leaning(job)],
+            "degraded": [*(job.get("degraded") or []), *_leaning(job), *_worsened(job)],
             "verified": list(job.get("verified") or []),
             "reproducible": bool(job.get("reproducible", True)) and consistent,
             "versions": versions,
@@ -112,6 +112,20 @@ def _logical_errors(same: Document, total: Document) -> dict[str, Any]:
         "logical_errors": errors,
         "logical_error_rate": errors / shots if shots else None,
     }
+
+
+def _worsened(job: Document) -> list[str]:
+    """Of a published experiment: a model may come apart into edges and yet say too little to be matched, as of colour codes."""
+    total = _section(_section(job, "summary"), "sum")
+    left = total.get("logical_errors", 0)
+    # A 1 in a key is a logical error, and a shot may have several.
+    without = sum(n for key, n in _section(total, "counts_undecoded").items() if "1" in key)
+    if left <= without:
+        return []
+    return [
+        f"decoding left more logical errors ({left}) than there were without it ({without}): "
+        "this decoder does not fit this code"
+    ]
 
 
 def _prior(job: Document, options: Document) -> float | None:

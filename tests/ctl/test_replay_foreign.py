@@ -90,3 +90,15 @@ def test_the_result_says_how_often_a_logical_error_was_left() -> None:
     text = result.describe(document)
     assert "3 logical, rate 0.015" in text and "noise" not in text
     assert "logical_errors" not in result.public_document({"options": {}, "summary": {"sum": {}}})
+
+
+@pytest.mark.parametrize(("left", "told"), [(20, False), (21, False), (24, True)])
+def test_decoding_that_makes_it_worse_is_told(left: int, told: bool) -> None:
+    counts = {"00": 200 - left, "01": left - 5, "11": 5}
+    undecoded = {"00": 179, "10": 11, "11": 10}
+    done = {"counts": counts, "counts_undecoded": undecoded, "logical_errors": left, "shots_accepted": 200}
+    job = {"state": "done", "options": {"target": "counts", "shots": 200}, "degraded": ["x"], "summary": {"sum": done}}
+    line = f"decoding left more logical errors ({left}) than there were without it (21): this decoder does not fit this code"
+    document = result.public_document(job)
+    assert document["degraded"] == (["x", line] if told else ["x"])
+    assert (line in result.describe(document)) == told
