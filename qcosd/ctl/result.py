@@ -261,7 +261,7 @@ def _table(counts: Mapping[str, int], undecoded: Mapping[str, int] | None) -> It
 def _particulars(document: Document) -> Iterable[tuple[str, str]]:
     """(name, text) of what a reader wants to know of a finished job; an empty text is left out."""
     if "counts" in document:
-        yield "shots", _phrase(document, "{shots}, seed {seed}")
+        yield "shots", _phrase(document, _shots(document) + ", seed {seed}")
         yield "discarded", _discarded(document)
         yield "restarted", f"{document['shots_restarted']} shots" if document.get("shots_restarted") else ""
         yield "missing", _missing(document)
@@ -290,6 +290,12 @@ def _particulars(document: Document) -> Iterable[tuple[str, str]]:
 
 def _phrase(document: Document, pattern: str) -> str:
     return pattern.format_map({key: "?" if value is None else value for key, value in document.items()})
+
+
+def _shots(document: Document) -> str:
+    """A pattern: how many shots were asked for, and how many came of them where these are fewer."""
+    asked, accepted = document.get("shots") or 0, document.get("shots_accepted") or 0
+    return "{shots_accepted} of {shots}" if 0 < accepted < asked else "{shots}"
 
 
 def _discarded(document: Document) -> str:

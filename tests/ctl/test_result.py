@@ -177,6 +177,13 @@ def test_what_the_machine_did_to_the_shots_is_told() -> None:
         assert line in text.splitlines(), line
 
 
+@pytest.mark.parametrize(("accepted", "text"), [(299, "299 of 300, seed 7"), (300, "300, seed 7")])
+def test_fewer_shots_than_asked_for_are_told(accepted: int, text: str) -> None:
+    job = finished_job(options={"shots": 300, "seed": 7})
+    job["summary"]["sum"]["shots_accepted"] = accepted
+    assert f"shots       {text}" in result.describe(result.public_document(job)).splitlines()
+
+
 def test_what_did_not_happen_is_not_told() -> None:
     job = finished_job()
     job["summary"]["sum"] |= {"shots_discarded": 0, "calibrations": {"cal-1": 100}}
