@@ -123,7 +123,7 @@ def _worsened(job: Document) -> list[str]:
     if left <= without:
         return []
     return [
-        f"decoding left more logical errors ({left}) than there were without it ({without}): "
+        f"decoding left more logical errors ({left}) than there were without it ({without}): where that is no chance, "
         "this decoder does not fit this code"
     ]
 

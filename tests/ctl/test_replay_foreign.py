@@ -98,7 +98,7 @@ def test_decoding_that_makes_it_worse_is_told(left: int, told: bool) -> None:
     undecoded = {"00": 179, "10": 11, "11": 10}
     done = {"counts": counts, "counts_undecoded": undecoded, "logical_errors": left, "shots_accepted": 200}
     job = {"state": "done", "options": {"target": "counts", "shots": 200}, "degraded": ["x"], "summary": {"sum": done}}
-    line = f"decoding left more logical errors ({left}) than there were without it (21): this decoder does not fit this code"
+    line = f"decoding left more logical errors ({left}) than there were without it (21): where that is no chance, this decoder does not fit this code"
     document = result.public_document(job)
     assert document["degraded"] == (["x", line] if told else ["x"])
     assert (line in result.describe(document)) == told
