@@ -71,10 +71,16 @@ def assert_live_equals_global(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoder", [PLAIN, CORRELATED, TEMPERED])
+@pytest.mark.parametrize("decoder", [PLAIN, TEMPERED])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_windows_equal_global_decoding(name: str, decoder: str) -> None:
     assert_equals_global(name, decoder)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_windows_equal_global_decoding_with_all_correlations(name: str) -> None:
+    assert_equals_global(name, CORRELATED)
 
 
 @pytest.mark.slow
