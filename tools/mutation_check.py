@@ -91,7 +91,9 @@ def noticed(mutation: Mutation) -> str:
 
 
 def _fail(copy: Path, imports: Path, tests: tuple[str, ...]) -> bool:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
+    # Nobody reads why a test failed; explaining how two large tables differ can take pytest minutes.
+    how = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--assert=plain", "--tb=no"]
+    command = [sys.executable, "-m", "pytest", *how, *tests]
     environment = {**os.environ, "PYTHONPATH": str(imports), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=LIMIT)
