@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from qcos_plugins.grid_mapper.footprint import OverlapError
 from qcos_plugins.grid_mapper.mapper import CannotMove, DoesNotFit, NotCoupled, placed
@@ -14,16 +13,14 @@ from qcosd.qec.fragment import FragmentProgram
 from qcosd.qec.versions import versions
 from qcosd.sdk import Interrupt, Plugin, Refused
 
-T = TypeVar("T")
-
 plugin = Plugin()
 
 
 @plugin.operation("map", "place")
 def place(lease: Any) -> Any:
     """`fragments` on canonical coordinates and a `device` to a `placement`."""
-    program = _read(lease, "fragments", FragmentProgram.from_bytes)
-    device = _read(lease, "device", Device.from_bytes)
+    program = lease.read("fragments", FragmentProgram.from_bytes)
+    device = lease.read("device", Device.from_bytes)
     try:
         placement, facts = placed(program, device)
     except DoesNotFit as error:
@@ -32,14 +29,6 @@ def place(lease: Any) -> Any:
         # The device was described before the program was made for it.
         raise Refused("wrong_input", str(error), {"kind": "fragments"}) from error
     return lease.result(outputs={"placement": placement.to_bytes()}, facts={**facts, "versions": versions("networkx")})
-
-
-def _read(lease: Any, kind: str, reader: Callable[[bytes], T]) -> T:
-    data = lease.input(kind)
-    try:
-        return reader(data)
-    except ValueError as error:
-        raise Refused("wrong_input", str(error), {"kind": kind}) from error
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import msgpack
 from qcos_plugins.matching_tracker.audit import SHOTS, audit, sampled
@@ -30,8 +29,6 @@ from qcosd.qec.placement import Placement
 from qcosd.qec.versions import versions
 from qcosd.sdk import Plugin, Refused, StreamClosed
 from qcosd.sdk import StreamFault as BrokenStream
-
-T = TypeVar("T")
 
 KEPT_PROGRAMS = 2
 
@@ -122,17 +119,8 @@ def _result(lease: Any, tracker: Tracker, **outputs: bytes) -> Any:
     )
 
 
-def _read(lease: Any, kind: str, reader: Callable[[bytes], T]) -> T:
-    """An input artifact; whoever made it is at fault when it is none."""
-    data = lease.input(kind)
-    try:
-        return reader(data)
-    except ValueError as error:
-        raise Refused("wrong_input", str(error), {"kind": kind}) from error
-
-
 def _offset(lease: Any) -> Coord:
-    return _read(lease, "placement", Placement.from_bytes).offset
+    return lease.read("placement", Placement.from_bytes).offset
 
 
 def _plans(lease: Any) -> Plans:
@@ -149,8 +137,8 @@ def _plans(lease: Any) -> Plans:
     inputs = (lease.inputs[kind] for kind in ("fragments", "calibration", "placement"))
     key = (*inputs, decoder, buffer)
     if key not in kept:
-        program = _read(lease, "fragments", FragmentProgram.from_bytes)
-        rates = _read(lease, "calibration", Calibration.from_bytes)
+        program = lease.read("fragments", FragmentProgram.from_bytes)
+        rates = lease.read("calibration", Calibration.from_bytes)
         offset = _offset(lease)
         try:
             kept[key] = Plans(program, rates, decoder=decoder, buffer=buffer, templates=templates, offset=offset)

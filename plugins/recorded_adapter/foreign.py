@@ -42,8 +42,8 @@ def play(lease: Any) -> Any:
     key = (lease.inputs["experiment"], lease.inputs["experiment_shots"])
     if key not in kept:
         opened = (
-            _read(lease, "experiment", Experiment.from_bytes),
-            _read(lease, "experiment_shots", ExperimentShots.from_bytes),
+            lease.read("experiment", Experiment.from_bytes),
+            lease.read("experiment_shots", ExperimentShots.from_bytes),
         )
         kept.clear()
         kept[key] = opened
@@ -61,14 +61,6 @@ def play(lease: Any) -> Any:
         raise Refused("bad_input", f"{experiment.name}: {error}") from error
     lease.stream.drain()
     return lease.result(facts={"blocks": sent})
-
-
-def _read(lease: Any, kind: str, reader: Any) -> Any:
-    data = lease.input(kind)
-    try:
-        return reader(data)
-    except ValueError as error:
-        raise Refused("wrong_input", str(error), {"kind": kind}) from error
 
 
 def _window(lease: Any) -> int | None:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from qcos_plugins.recorded_adapter.foreign import open_files, play
 from qcos_plugins.recorded_adapter.player import Player
@@ -14,8 +13,6 @@ from qcosd.qec.fragment import FragmentProgram
 from qcosd.qec.hardware import Batch, Control, DecisionFault, feed
 from qcosd.qec.placement import Placement
 from qcosd.sdk import Plugin, Refused
-
-T = TypeVar("T")
 
 NOWHERE = Placement.of("recording", (0, 0), [])
 
@@ -47,15 +44,7 @@ def replay(lease: Any) -> Any:
 
 
 def _opened(lease: Any) -> tuple[Recording, FragmentProgram]:
-    return _read(lease, "recording", Recording.from_bytes), _read(lease, "fragments", FragmentProgram.from_bytes)
-
-
-def _read(lease: Any, kind: str, reader: Callable[[bytes], T]) -> T:
-    data = lease.input(kind)
-    try:
-        return reader(data)
-    except ValueError as error:
-        raise Refused("wrong_input", str(error), {"kind": kind}) from error
+    return lease.read("recording", Recording.from_bytes), lease.read("fragments", FragmentProgram.from_bytes)
 
 
 if __name__ == "__main__":

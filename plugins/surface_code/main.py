@@ -9,7 +9,7 @@ import msgpack
 from qcos_plugins.surface_code.prepare import MAX_BRANCHES, facts, prepare
 from qcos_plugins.surface_code.schedule import Unsupported
 
-from qcosd.qec.program import LogicalProgram, ProgramError
+from qcosd.qec.program import LogicalProgram
 from qcosd.sdk import Plugin, Refused
 
 DEFAULT_DISTANCE = 3
@@ -26,10 +26,7 @@ def prepare_(lease: Any) -> Any:
     if type(distance) is not int or not 3 <= distance <= MAX_DISTANCE or distance % 2 == 0:
         raise Refused("bad_input", f"distance {distance!r}: an odd number from 3 to {MAX_DISTANCE} expected")
     branches = _branches(lease.options)
-    try:
-        program = LogicalProgram.from_bytes(lease.input("optimised"))
-    except ProgramError as error:
-        raise Refused("wrong_input", str(error), {"kind": "optimised"}) from error
+    program = lease.read("optimised", LogicalProgram.from_bytes)
     try:
         movement = bool(msgpack.unpackb(lease.input("device"))["movement"])
     except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:

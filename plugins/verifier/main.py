@@ -11,13 +11,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from qcos_plugins.verifier.finding import Wrong
 
 from qcosd.sdk import Plugin, Refused
-
-T = TypeVar("T")
 
 NEEDED: Final = ("logical", "fragments", "placement", "batch")
 """Modules beside this one, in the order in which a job needs them."""
@@ -75,7 +73,7 @@ def placement(lease: Any) -> Any:
     from qcosd.qec.placement import Placement
 
     made, device = _fragments(lease), _device(lease)
-    place = _read(lease, "placement", Placement.from_bytes)
+    place = lease.read("placement", Placement.from_bytes)
     return _verdict(lease, "placement", lambda: check_placement(made, device, place))
 
 
@@ -86,7 +84,7 @@ def calibration(lease: Any) -> Any:
 
     from qcosd.qec.calibration import Calibration
 
-    device, rates = _device(lease), _read(lease, "calibration", Calibration.from_bytes)
+    device, rates = _device(lease), lease.read("calibration", Calibration.from_bytes)
     return _verdict(lease, "calibration", lambda: check_calibration(device, rates))
 
 
@@ -116,30 +114,22 @@ def _verdict(lease: Any, kind: str, examine: Callable[[], dict[str, Any]]) -> An
     return lease.result(facts=passed[key])
 
 
-def _read(lease: Any, kind: str, reader: Callable[[bytes], T]) -> T:
-    data = lease.input(kind)
-    try:
-        return reader(data)
-    except ValueError as error:
-        raise Refused("wrong_input", str(error), {"kind": kind}) from error
-
-
 def _program(lease: Any, kind: str) -> Any:
     from qcosd.qec.program import LogicalProgram
 
-    return _read(lease, kind, LogicalProgram.from_bytes)
+    return lease.read(kind, LogicalProgram.from_bytes)
 
 
 def _fragments(lease: Any) -> Any:
     from qcosd.qec.fragment import FragmentProgram
 
-    return _read(lease, "fragments", FragmentProgram.from_bytes)
+    return lease.read("fragments", FragmentProgram.from_bytes)
 
 
 def _device(lease: Any) -> Any:
     from qcosd.qec.device import Device
 
-    return _read(lease, "device", Device.from_bytes)
+    return lease.read("device", Device.from_bytes)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from qcosd.sdk.errors import Revoked
+from qcosd.sdk.errors import Refused, Revoked
 from qcosd.sdk.streams import StreamReader, StreamWriter
+
+T = TypeVar("T")
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between reports of progress; what comes faster is dropped (but not the first, nor a change of text)."""
@@ -81,6 +83,17 @@ class Lease:
             listed = ", ".join(sorted(self._inputs)) or "none"
             raise LookupError(f"{self.service}.{self.op} has no input {kind!r} (inputs: {listed})") from None
         return self._fetch(sha)
+
+    def read(self, kind: str, reader: Callable[[bytes], T]) -> T:
+        """An input as ``reader`` understands it.
+
+        A ValueError of the reader is the fault of whoever made the input: Refused(wrong_input).  Raises as ``input`` besides.
+        """
+        data = self.input(kind)
+        try:
+            return reader(data)
+        except ValueError as error:
+            raise Refused("wrong_input", str(error), {"kind": kind}) from error
 
     @property
     def stream(self) -> StreamReader | StreamWriter | Any:
