@@ -106,6 +106,7 @@ class Type(IntEnum):
     FAILED = 203
     REVOKE = 204
     REVOKED = 205
+    GRANT = 206
     # jobs
     JOB_SUBMIT = 300
     JOB_ACCEPTED = 301
@@ -154,10 +155,17 @@ STREAM_TABLE = (
     Field("secret", TEXT, "64 hex digits; the first frame of the connecting side proves it"),
     Field("credit", UINT, "block messages that may be outstanding without an acknowledgement"),
 )
+HELD_TABLE = (
+    Field("lease", UINT, "number of the lease"),
+    Field("epoch", UINT, "its epoch"),
+    Field("stream", maybe(UINT), "epoch of the grant of its stream; nil without one"),
+    Field("finished", FLAG, "whether DONE or FAILED has been sent and waits for its ACK"),
+)
 INPUT_TABLE = (Field("sha", SHA256, "digest of the artifact"), Field("size", UINT, "its bytes"))
 ERROR_KIND = table("error table", *ERROR_TABLE)
 STREAM_KIND = table("stream table", *STREAM_TABLE)
 INPUT_KIND = table("input table", *INPUT_TABLE)
+HELD_KIND = table("held lease", *HELD_TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +206,8 @@ SPECS: dict[Type, Spec] = {
         Field("services", list_of(TEXT), "of a plugin: the `service.op` names that it implements", False),
         Field("ready", FLAG, "of a plugin: false when a READY follows later (default true)", False),
         Field("slots", UINT, "of a plugin: leases that it takes at a time (default 1)", False),
+        Field("boot", UINT, "of a plugin: the last boot number that it has seen, 0 for none (default 0)", False),
+        Field("leases", list_of(HELD_KIND), "of a plugin: the leases that it holds. Whatever else the kernel thinks it has given to it is given out again, and what the kernel does not know is revoked", False),
         replies=(Type.WELCOME,)),
     Type.WELCOME: _spec((_K,), "The peer is registered.",
         Field("version", UINT, "protocol version to use from now on"),
@@ -253,6 +263,9 @@ SPECS: dict[Type, Spec] = {
     Type.REVOKE: _spec((_K,), "Abandon the lease; then send REVOKED. The answer to what was sent about it meanwhile is the error `late`.", *_LEASE,
         Field("reason", TEXT, "why", False)),
     Type.REVOKED: _spec((_P,), "Nothing runs any more for this lease (also when it was not known).", *_LEASE),
+
+    Type.GRANT: _spec((_K,), "The other end of the stream of this lease is somebody else now, who knows what was acknowledged: drop the old connection, open this one, begin with the last checkpoint, and send again what is not acknowledged.", *_LEASE,
+        Field("stream", STREAM_KIND, "stream to open instead")),
 
     Type.JOB_SUBMIT: _spec((_C,), "Run a job. The inputs must be stored before.",
         Field("inputs", map_of(SHA256), "artifact kind -> digest"), Field("options", MAP, "options of the job"),

@@ -73,9 +73,12 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append a record to the journal at ``position`` and report Durable(position)."""
+    """Append all that one event has changed to the journal, as a whole or not at all; report Durable(position) when it is safe.
 
-    record: Record
+    ``position``: of the last record. There is one Append at the most among the effects of an event, the first of them.
+    """
+
+    records: tuple[Record, ...]
     position: int
     after: int = 0
 
@@ -109,6 +112,22 @@ class BlobRead:
     sha: str
     offset: int
     length: int
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlobDelete:
+    """Remove artifacts that nobody refers to. Nothing to report."""
+
+    shas: tuple[str, ...]
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Look at a process that is silent. Report Vitals."""
+
+    incarnation: int
     after: int = 0
 
 
@@ -150,5 +169,5 @@ class Exit:
 
 Effect = (
     Send | Publish | Subscription | Spawn | Signal | Append | BlobWrite | BlobDrop
-    | BlobRead | Disconnect | Notify | Log | Exit
+    | BlobRead | BlobDelete | Look | Disconnect | Notify | Log | Exit
 )  # fmt: skip

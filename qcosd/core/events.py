@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -47,6 +48,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Survivor:
+    """A process of an earlier boot that still runs. The shell has told it from others by pid and start time, watches it, and
+    admits it with the token whose hash the journal has."""
+
+    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """First event. ``entropy``: 32 random bytes, from which tokens and stream secrets are derived. ``wall``: seconds since the
     epoch at this moment. ``streams``: prefix of stream endpoints, such as ``ipc:///run/qcos/streams/``."""
@@ -61,6 +71,11 @@ class Start:
     limits: Limits = field(default_factory=Limits)
     # Component -> its table, passed on in WELCOME.
     configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # What the journal has of earlier boots: area -> name -> body, see ``qcosd.core.image``.
+    image: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    survivors: tuple[Survivor, ...] = ()
+    artifacts: Mapping[str, int] = field(default_factory=dict)  # digest -> bytes of what the store has
+    rolled_back: str = ""  # why the journal has lost what it once had; empty where it has not
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +114,12 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """The process of an incarnation runs."""
+    """The process of an incarnation runs. ``started`` names the moment of its start, so that a later boot can tell it from
+    another process with the same pid."""
 
     incarnation: int
     pid: int
+    started: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +139,21 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
+class Frozen:
+    """The process has been stopped (SIGSTOP) and stays so: the shell has seen it twice in a row."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Answer to a Look. ``cpu``: seconds that the process has used so far; None where it cannot be read."""
+
+    incarnation: int
+    cpu: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """A component printed a line."""
 
@@ -131,9 +163,17 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Durable:
-    """Every record up to ``position`` is on stable storage."""
+    """Every record up to ``position`` is as safe as its type asks for."""
 
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalHealth:
+    """The journal cannot write (``fault`` says why, for people), or can again (empty). Records are kept and tried again
+    meanwhile, and what waits for them waits on."""
+
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +199,6 @@ class Tick:
 
 
 Event = (
-    Start | Stop | Received | PeerGone | Subscribe | Spawned | SpawnFailed | Exited
-    | LogLine | Durable | BlobWritten | BlobData | Tick
+    Start | Stop | Received | PeerGone | Subscribe | Spawned | SpawnFailed | Exited | Frozen | Vitals
+    | LogLine | Durable | JournalHealth | BlobWritten | BlobData | Tick
 )  # fmt: skip

@@ -107,7 +107,7 @@ class Kernel:
 
     def _on_start(self, event: events.Start, now: float) -> None:
         self._assemble(event)
-        self.jobs.wall = event.wall - now
+        self.jobs.wall = self.outbox.wall = event.wall - now
         self.outbox.append(RecordType.BOOT, now, boot=event.boot, pid=event.pid, version=event.version)
         self.supervisor.start_all(now)
         self.log("started", version=event.version, boot=event.boot, plugins=sorted(self.supervisor.components))
@@ -241,6 +241,15 @@ class Kernel:
     def _on_durable(self, event: events.Durable, now: float) -> None:
         """The shell itself holds effects back until their position is durable."""
 
+    def _on_frozen(self, event: events.Frozen, now: float) -> None:
+        """Not used yet."""
+
+    def _on_vitals(self, event: events.Vitals, now: float) -> None:
+        """Not used yet."""
+
+    def _on_journal_health(self, event: events.JournalHealth, now: float) -> None:
+        """Not used yet."""
+
     def _on_blob_written(self, event: events.BlobWritten, now: float) -> None:
         self.blobs.written(event.ticket, event.offset, event.error, now)
 
@@ -319,8 +328,11 @@ EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
     events.Spawned: Kernel._on_spawned,
     events.SpawnFailed: Kernel._on_spawn_failed,
     events.Exited: Kernel._on_exited,
+    events.Frozen: Kernel._on_frozen,
+    events.Vitals: Kernel._on_vitals,
     events.LogLine: Kernel._on_log_line,
     events.Durable: Kernel._on_durable,
+    events.JournalHealth: Kernel._on_journal_health,
     events.BlobWritten: Kernel._on_blob_written,
     events.BlobData: Kernel._on_blob_data,
     events.Tick: Kernel._on_tick,

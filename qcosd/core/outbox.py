@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The effects of the event in hand, in order, and the position of the journal."""
+"""The effects of the event in hand, in order, and the position of the journal.
+
+What one event changes is one Append: a cut in the journal never goes through the middle of an event. What the event tells others
+waits for it, so that nobody has heard of anything that the kernel could forget (output commit: Elnozahy et al., *A survey of
+rollback-recovery protocols in message-passing systems*, 2002).
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from qcosd.core.effects import Append, Effect, Send
+from qcosd.core.effects import Append, Effect, Log, Notify, Send, Subscription
 from qcosd.core.events import Address, Channel
 from qcosd.core.records import Record, RecordType
 from qcosd.protocol import Message, Type, error_table
+
+NOBODY_HEARS = (Subscription, Log, Notify)  # of the effects of an event: they do not wait for its records
 
 
 class Outbox:
@@ -17,7 +25,9 @@ class Outbox:
     def __init__(self) -> None:
         self.boot = 0
         self.position = 0  # of the record appended last
+        self.wall = 0.0  # to be added to a monotonic time for seconds since the epoch
         self._effects: list[Effect] = []
+        self._records: list[Record] = []
 
     def put(self, effect: Effect) -> None:
         """Add an effect."""
@@ -26,12 +36,16 @@ class Outbox:
     def take(self) -> list[Effect]:
         """All effects since the last call."""
         effects, self._effects = self._effects, []
-        return effects
+        if not self._records:
+            return effects
+        records, self._records = tuple(self._records), []
+        held = [e if e.after or isinstance(e, NOBODY_HEARS) else replace(e, after=self.position) for e in effects]
+        return [Append(records, self.position), *held]
 
     def append(self, kind: RecordType, now: float, **body: Any) -> int:
-        """Append a journal record; the position for effects that must wait for it."""
+        """Append a journal record; its position, which all effects of this event wait for."""
         self.position += 1
-        self.put(Append(Record(kind, body, now), self.position))
+        self._records.append(Record(kind, body, now + self.wall))
         return self.position
 
     def send(self, channel: Channel, address: Address, kind: Type, body: dict[str, Any] | None = None, *, id: int = 0, payload: tuple[bytes, ...] = (), after: int = 0) -> None:  # fmt: skip

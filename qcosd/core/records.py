@@ -22,6 +22,7 @@ class RecordType(IntEnum):
     INCARNATION = 2
     INCARNATION_PID = 3
     INCARNATION_END = 4
+    COMPONENT = 5  # what an operator wants of it
     JOB_ACCEPTED = 10
     JOB_STATE = 11
     OUTPUT = 12
@@ -38,7 +39,7 @@ CRASH_SAFE = frozenset({RecordType.INCARNATION, RecordType.INCARNATION_PID, Reco
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One journal record. ``body`` is a msgpack map; ``at`` is monotonic time, converted by the journal."""
+    """One journal record. ``body`` is a msgpack map; ``at`` in seconds since the epoch."""
 
     type: RecordType
     body: dict[str, Any]

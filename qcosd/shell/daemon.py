@@ -178,8 +178,8 @@ class Daemon:
                 self._spawn(effect)
             case effects.Signal(incarnation, signum):
                 devices.processes.signal(incarnation, signum)
-            case effects.Append(record, position):
-                self._journal.append(record, position)
+            case effects.Append(records, position):
+                self._journal.append(records, position)
             case effects.BlobWrite(ticket, sha, _, offset, data, last):
                 written = partial(self._blob_written, ticket, offset)
                 devices.artifacts.write(ticket, sha, offset, data, last, written)

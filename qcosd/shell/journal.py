@@ -6,7 +6,7 @@ own, and `durable(position)` is called when they are safe.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qcosd.core.records import Record
@@ -23,10 +23,10 @@ class Journal:
         self._durable = durable
         self.position = 0
 
-    def append(self, record: Record, position: int) -> None:
-        """Append the record that the kernel numbered `position`. Positions increase."""
+    def append(self, records: Sequence[Record], position: int) -> None:
+        """Append the records of which the kernel numbered the last one `position`. Positions increase."""
         if position <= self.position:
-            raise JournalError(f"position {position} of a {record.type.name} record comes after {self.position}")
+            raise JournalError(f"position {position} of a {records[-1].type.name} record comes after {self.position}")
         self.position = position
         self._durable(position)
 

@@ -152,11 +152,11 @@ def test_appends_are_durable_in_order() -> None:
     positions: list[int] = []
     journal = Journal(positions.append)
     record = Record(RecordType.BOOT, {}, 0.0)
-    journal.append(record, 1)
-    journal.append(record, 2)
+    journal.append([record], 1)
+    journal.append([record], 2)
     assert positions == [1, 2]
     with pytest.raises(JournalError):
-        journal.append(record, 2)
+        journal.append([record], 2)
 
 
 def test_the_gate_waits_for_positions_and_keeps_the_order_of_a_destination() -> None:
