@@ -50,6 +50,9 @@ PATIENCE = 60.0
 HORIZON = 3600.0
 """Virtual seconds after which the bench says that what is waited for does not happen."""
 
+BEGINNING = 1000.0
+"""Virtual time at which a bench begins."""
+
 _CLIENT = Address("uid:0", b"client")
 
 
@@ -158,7 +161,7 @@ class Bench:
         limits: events.Limits | None = None,
     ) -> None:
         self.kernel = Kernel()
-        self.now = 1000.0
+        self.now = BEGINNING
         self.published: list[tuple[str, dict[str, Any]]] = []
         self.log: list[str] = []
         self._limits = limits or events.Limits()
@@ -177,8 +180,7 @@ class Bench:
         self.exit_code: int | None = None
 
     def __enter__(self) -> Self:
-        start = events.Start(tuple(self._manifests), 1, 1, "bench", bytes(range(32)), 1.7e9, "memory://", self._limits)
-        self.deliver(start)
+        self.deliver(self._start(1))
         self._session.hello(self.now)
         self._flush_client()
         self.settle()
@@ -243,6 +245,19 @@ class Bench:
         self.now = max(self.now, end)
 
     # --- inside: the shell's part
+
+    def _start(
+        self,
+        boot: int,
+        image: dict[str, dict[str, dict[str, Any]]] | None = None,
+        survivors: tuple[events.Survivor, ...] = (),
+    ) -> events.Start:
+        """The first event of a boot.  ``image``: what the journal has of earlier ones, whose ``survivors`` still run."""
+        stored = {sha: len(data) for sha, data in self._store.complete.items()}
+        return events.Start(
+            tuple(self._manifests), boot, 1, "bench", bytes(range(boot, boot + 32)), 1.7e9 + self.now - BEGINNING, "memory://",
+            self._limits, image=image or {}, survivors=survivors, artifacts=stored,
+        )  # fmt: skip
 
     def post(self, function: Callable[[], None]) -> None:
         """Run it soon, in the thread of the test.  May be called from any thread."""
