@@ -45,6 +45,8 @@ class Limits:
     attempts: int = 5  # deaths of one work item in a row that make it poison
     credit: int = 8  # of a stream
     batch: int = 256  # shots of a batch where the job names none
+    artifact_grace: float = 3600.0  # for which an artifact is kept that nothing refers to
+    collect_every: float = 600.0  # between two looks for such artifacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Start:
     image: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     survivors: tuple[Survivor, ...] = ()
     artifacts: Mapping[str, int] = field(default_factory=dict)  # digest -> bytes of what the store has
+    position: int = 0  # of the last record in the journal
     rolled_back: str = ""  # why the journal has lost what it once had; empty where it has not
 
 

@@ -14,15 +14,20 @@ from qcosd.core import events
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
+from qcosd.core.collector import Collector
 from qcosd.core.effects import Disconnect, Effect, Exit, Log, Notify
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Event, Limits
-from qcosd.core.jobs import Jobs, JobState
+from qcosd.core.image import Image
+from qcosd.core.job import JobState
+from qcosd.core.job_image import body_of
+from qcosd.core.jobs import Jobs
 from qcosd.core.lifecycle import State
 from qcosd.core.outbox import Outbox
 from qcosd.core.peers import Peer, Peers
 from qcosd.core.quota import Quota
 from qcosd.core.records import RecordType
+from qcosd.core.reports import Reports
 from qcosd.core.requests import Refused, Reply, Requests
 from qcosd.core.scheduler import Scheduler
 from qcosd.core.session import Session
@@ -58,6 +63,12 @@ class Kernel:
             self.outbox, self.alarms, self.entropy, self.jobs, self.supervisor, self.blobs, start.limits, start.streams
         )  # fmt: skip
         self.session = Session(self.outbox, self.peers, self.supervisor, start)
+        self.reports = Reports(
+            self.alarms, self.jobs, self.supervisor, self.blobs, self.scheduler, start.limits.attempts
+        )  # fmt: skip
+        self.collector = Collector(self.outbox, self.alarms, self.blobs, self.jobs, start.limits)
+        self.rolled_back = start.rolled_back
+        self.journal_fault = ""
         self.draining = False
         self._started = False
         self._exiting = False
@@ -79,6 +90,8 @@ class Kernel:
             return "stopping"
         if self.draining:
             return "draining"
+        if self.rolled_back or self.journal_fault:
+            return "degraded"
         if any(component.state is State.FAILED for component in self.supervisor.components.values()):
             return "degraded"
         return "ready" if self._started else "starting"
@@ -107,11 +120,58 @@ class Kernel:
 
     def _on_start(self, event: events.Start, now: float) -> None:
         self._assemble(event)
-        self.jobs.wall = self.outbox.wall = event.wall - now
+        self.outbox.wall, self.outbox.position = event.wall - now, event.position
         self.outbox.append(RecordType.BOOT, now, boot=event.boot, pid=event.pid, version=event.version)
-        self.supervisor.start_all(now)
-        self.log("started", version=event.version, boot=event.boot, plugins=sorted(self.supervisor.components))
+        self._restore(event.image, now)
+        if self.rolled_back:
+            self.log("new work is refused: the journal has been rolled back", reason=self.rolled_back)
+        else:
+            self._begin(now)
         self.outbox.put(Notify({"READY": "1", "STATUS": "starting plugins"}))
+
+    def _restore(self, image: Image, now: float) -> None:
+        """Take what the journal has of earlier boots."""
+        self.blobs.restore(self.start.artifacts)
+        counters = image.get("kernel", {})
+        jobs = image.get("job", {}).values()
+        self.jobs.restore(jobs, image.get("history", {}), counters.get("jobs", {"last": 0})["last"], now)
+        self.requests.restore(image.get("key", {}))
+        self.scheduler.restore(counters.get("numbers", {"last": 0})["last"], now)
+
+    def _begin(self, now: float) -> None:
+        """Start what is to run, and go on with the jobs."""
+        for incarnation in self.scheduler.leases.incarnations():
+            if self.supervisor.of_incarnation(incarnation) is None:
+                self.reports.abandon(incarnation, "it ended while the daemon was away", now)
+        self.supervisor.start_all(now)
+        for job in list(self.jobs.active.values()):
+            self.scheduler.replan(job, now)
+        self.collector.begin(now)
+        jobs = len(self.jobs.active)
+        self.log(
+            "started",
+            version=self.start.version,
+            boot=self.start.boot,
+            jobs=jobs,
+            plugins=sorted(self.supervisor.components),
+        )
+
+    def image(self) -> Image:
+        """What the journal has, found from what is here: equal to the fold of all records."""
+        counters = {"boot": self.start.boot, "jobs": self.jobs.last, "numbers": self.scheduler.leases.last}
+        return {
+            "kernel": {name: {"last": last} for name, last in counters.items() if last},
+            "job": {name: body_of(job) for name, job in self.jobs.active.items()},
+            "history": {n: {"document": j.document, "owner": j.owner} for n, j in self.jobs.history.items()},
+            "key": self.requests.image(),
+        }
+
+    def roll_back(self, reason: str, now: float) -> None:
+        """Something knows more than the journal: fence all, and wait for somebody to accept the loss."""
+        if not self.rolled_back:
+            self.rolled_back = reason
+            self.log("new work is refused: the journal has been rolled back", reason=reason)
+            self.supervisor.kill_all(now)
 
     def _on_stop(self, event: events.Stop, now: float) -> None:
         self.stop(event.reason, now)
@@ -199,7 +259,7 @@ class Kernel:
         self.blobs.goodbye(peer.address)
         component = self.supervisor.of_incarnation(peer.incarnation) if peer.incarnation else None
         if component is not None:
-            component.excused |= self.scheduler.lost(component, reason, now)
+            component.excused |= self.reports.lost(component, reason, now)
         return component
 
     def _on_subscribe(self, event: events.Subscribe, now: float) -> None:
@@ -248,7 +308,12 @@ class Kernel:
         """Not used yet."""
 
     def _on_journal_health(self, event: events.JournalHealth, now: float) -> None:
-        """Not used yet."""
+        if event.fault != self.journal_fault:
+            self.journal_fault = event.fault
+            self.log(
+                "the journal cannot be written" if event.fault else "the journal can be written again",
+                reason=event.fault or "-",
+            )
 
     def _on_blob_written(self, event: events.BlobWritten, now: float) -> None:
         self.blobs.written(event.ticket, event.offset, event.error, now)
@@ -268,13 +333,15 @@ class Kernel:
             case "component":
                 self.supervisor.timeout(self.supervisor.components[subject], now)
             case "lease":
-                if (component := self.scheduler.expire(subject, now)) is not None:
+                if (component := self.reports.expire(subject, now)) is not None:
                     self.supervisor.kill(component, "did not give up a revoked lease", now)
             case "job":
                 text = f"not done within {subject.terms.deadline:g} s" + (f": {subject.cause}" if subject.cause else "")
                 self.scheduler.end(subject, JobState.FAILED, now, "deadline", text)
             case "retry":
                 self.scheduler.stir()
+            case "collect":
+                self.collector.collect(now)
 
     # After every event
 
@@ -283,7 +350,7 @@ class Kernel:
         self.supervisor.advance(now)
         if changed := self.supervisor.take_changed():
             self.scheduler.stir()
-        if not self.supervisor.stopping:
+        if not self.supervisor.stopping and not self.rolled_back:
             self.scheduler.fill(now)
         for component in changed:
             row = component.describe(now)
@@ -292,7 +359,9 @@ class Kernel:
             self._answer_component(component, now)
         for job in self.jobs.take_ended():
             for slot in self.requests.parked(job.topic):
-                self.requests.answer(slot, Reply(Type.JOB_DOCUMENT, {"document": self.jobs.document(job, now)}, after=self.outbox.position), now)  # fmt: skip
+                self.requests.answer(slot, Reply(Type.JOB_DOCUMENT, {"document": self.jobs.document(job, now)}), now)
+        if names := self.jobs.take_forgotten():
+            self.requests.forget_jobs(names, now)
         self._announce()
         if self.supervisor.stopping and self.supervisor.at_rest and not self._exiting:
             self._exiting = True

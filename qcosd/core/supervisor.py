@@ -148,6 +148,20 @@ class Supervisor:
             return None
         return component
 
+    def active(self, name: str) -> list[Component]:
+        """Processes of a component that take leases now."""
+        component = self.components[name]
+        return [component] if component.state is State.READY else []
+
+    def want_more(self, name: str, now: float) -> bool:
+        """Ask for one more process of a component. False where there can be none."""
+        return False
+
+    def address_of(self, incarnation: int) -> Address | None:
+        """Where the process of an incarnation is connected."""
+        component = self.of_incarnation(incarnation)
+        return None if component is None else component.address
+
     def of_incarnation(self, incarnation: int) -> Component | None:
         """The component whose present process this is."""
         for component in self.components.values():
