@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from qcosd.core import incarnations
 from qcosd.core.records import Record, RecordType
 
 Body = dict[str, Any]
@@ -36,4 +37,8 @@ Rule = tuple[Callable[[Record], tuple[Entity, ...]], Callable[[Image, Record], N
 
 _RULES: dict[RecordType, Rule] = {
     RecordType.BOOT: (lambda record: (("kernel", "boot"),), _boot),
+    RecordType.INCARNATION: (incarnations.touched, incarnations.begin),
+    RecordType.INCARNATION_PID: (incarnations.touched, incarnations.run),
+    RecordType.INCARNATION_END: (incarnations.touched, incarnations.end),
+    RecordType.COMPONENT: (incarnations.touched, incarnations.want),
 }

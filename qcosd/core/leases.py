@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qcosd.core.batches import seed_of
+from qcosd.core.components import Instance
 from qcosd.core.demand import Provider, Step
 from qcosd.core.events import Address
 from qcosd.core.jobs import Job
@@ -170,6 +171,10 @@ class Leases:
     def load(self, incarnation: int) -> int:
         """Leases that occupy an incarnation."""
         return self._load.get(incarnation, 0)
+
+    def room(self, instance: Instance) -> int:
+        """Leases that an instance could take besides those that occupy it."""
+        return instance.slots - self.load(instance.incarnation)
 
     def of_incarnation(self, incarnation: int) -> list[Lease]:
         """Leases that occupy an incarnation."""

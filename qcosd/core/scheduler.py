@@ -13,19 +13,19 @@ from qcosd.core.alarms import Alarms
 from qcosd.core.blame import Verdict, verdict
 from qcosd.core.blobs import Blobs
 from qcosd.core.checks import Checks
+from qcosd.core.components import Instance
 from qcosd.core.demand import Provider
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Limits
 from qcosd.core.jobs import ENDED, Fence, Job, Jobs, JobState
 from qcosd.core.leases import Lease, Work
-from qcosd.core.lifecycle import State
 from qcosd.core.outbox import Outbox
 from qcosd.core.planner import Planner
 from qcosd.core.provenance import Guilty, Source
 from qcosd.core.records import RecordType
 from qcosd.core.requests import Refused
 from qcosd.core.results import SummaryError
-from qcosd.core.supervisor import Component, Supervisor
+from qcosd.core.supervisor import Supervisor
 from qcosd.core.terms import MAX_BATCHES
 from qcosd.core.works import Works
 from qcosd.protocol import Type, error_table
@@ -70,7 +70,7 @@ class Scheduler:
                 self._give(job, free, now)
 
     def stir(self) -> None:
-        """Something outside has changed that may let work start: a component is ready, a pause is over."""
+        """Something outside has changed that may let work start."""
         self._stirred = True
 
     def _give(self, job: Job, free: Counter[str], now: float) -> None:
@@ -124,10 +124,8 @@ class Scheduler:
 
     def _free(self) -> Counter[str]:
         """Component -> leases that it can take now."""
-        ready = (c for c in self._supervisor.components.values() if c.state is State.READY)
-        return +Counter(
-            {component.name: component.slots - self.leases.load(component.incarnation) for component in ready}
-        )
+        names = self._supervisor.components
+        return +Counter({name: sum(map(self.leases.room, self._supervisor.active(name))) for name in names})
 
     def _by_urgency(self, now: float) -> list[Job]:
         """Jobs by effective priority: each ageing period of waiting counts one, up to one above the highest class; then the earliest deadline."""
@@ -162,19 +160,21 @@ class Scheduler:
         """Lease all parts of a work item at once."""
         job = work.job
         self._works.start(work)
-        components = [self._supervisor.components[part.component] for part in work.step.parts]
-        work.incarnations = tuple(component.incarnation for component in components)
+        taken: list[Instance] = []
+        for part in work.step.parts:
+            active = self._supervisor.active(part.component)
+            taken.append(max(active, key=lambda instance: self.leases.room(instance) - taken.count(instance)))
+        work.incarnations = tuple(instance.incarnation for instance in taken)
         job.waiting_since = now
         job.stage = work.step.name
         job.booted = now if job.booted is None else job.booted
         if work.batch is not None and job.running is None:
             job.running = now
         secret = self._entropy.secret() if len(work.step.parts) > 1 else ""
-        for number, part, component in zip(work.numbers, work.step.parts, components, strict=True):
+        for number, part, instance in zip(work.numbers, work.step.parts, taken, strict=True):
             self._choose(job, part)
-            if component.address is None:
-                raise RuntimeError(f"{component.name} is ready and has no address")
-            lease = Lease(number, work.epoch, work, part, component.incarnation, component.address, now)
+            assert instance.address is not None, f"{instance.name} is ready"
+            lease = Lease(number, work.epoch, work, part, instance.incarnation, instance.address, now)
             self.leases.add(lease)
             work.live.append(lease)
             after = self._outbox.append(
@@ -265,8 +265,8 @@ class Scheduler:
             self._works.free(lease)
             self._stirred = True
 
-    def expire(self, lease: Lease, now: float) -> Component | None:
-        """The alarm of a lease. The component to be killed, where it has not given up a revoked lease in time."""
+    def expire(self, lease: Lease, now: float) -> Instance | None:
+        """The alarm of a lease. The instance to be killed, where it has not given up a revoked lease in time."""
         if lease.revoked:
             return self._supervisor.of_incarnation(lease.incarnation)
         if lease.work.delivered:
@@ -278,11 +278,11 @@ class Scheduler:
             self._fail(lease.work, error_table("budget", text), now, lease.place)
         return None
 
-    def lost(self, component: Component, reason: str, now: float) -> bool:
+    def lost(self, instance: Instance, reason: str, now: float) -> bool:
         """A plugin has died: its leases go back. Whether it had any in hand, which then pay for the death."""
-        held = self.leases.of_incarnation(component.incarnation)
+        held = self.leases.of_incarnation(instance.incarnation)
         # Else it ended because it was told to, or for what it delivered to some job.
-        blamed = component.wanted and not component.reborn and not component.guilty
+        blamed = instance.wanted and not instance.reborn and not instance.guilty
         in_force = [lease for lease in held if not lease.revoked]
         for lease in held:
             self._works.free(lease)
@@ -292,24 +292,27 @@ class Scheduler:
             if work.delivered:
                 self._works.retire(work)
             elif work.job.state not in ENDED:
-                self._lose(work, component, reason, blamed, now)
+                self._lose(work, instance, reason, blamed, now)
         return bool(held)
 
-    def _lose(self, work: Work, component: Component, reason: str, blamed: bool, now: float) -> None:
+    def _lose(self, work: Work, instance: Instance, reason: str, blamed: bool, now: float) -> None:
         """A plugin has died over a work item: give it out again, or call it poison."""
         work.job.restarts += 1
         self._count_again(work)
         work.deaths += blamed
         if work.deaths >= self._limits.attempts:
             often = f"{work.place} killed its plugin {work.deaths} times in a row"
-            text = f"{often}; the last time {component.name}: {reason}"
-            self._fail(work, error_table("poison", text, {"log": list(component.log)}), now)
+            text = f"{often}; the last time {instance.name}: {reason}"
+            self._fail(work, error_table("poison", text, {"log": list(instance.component.log)}), now)
         else:
-            self._works.revoke(work, f"{component.name} died", now)
+            self._works.revoke(work, f"{instance.name} died", now)
 
     def end(self, job: Job, state: JobState, now: float, name: str, text: str = "") -> None:
         """End a job from outside: cancelled, or past its deadline."""
         self._end(job, state, now, {**error_table(name, text), "chain": []})
+
+    def reconcile(self, instance: Instance, held: list[dict[str, Any]], now: float) -> None:
+        """A plugin has connected and says which leases it holds. Nothing follows from that yet."""
 
     # Faults of what was delivered
 
@@ -328,9 +331,9 @@ class Scheduler:
         """Keep a component away from a job, with all that it has made for it; its process ends, like that of one that crashed."""
         job.fences[name] = Fence(found.reason, place)
         self._outbox.append(RecordType.FENCE, now, job=job.id, component=name, reason=found.reason)
-        component = self._supervisor.of_incarnation(found.incarnation)
-        if component is not None and component.wanted:
-            self._supervisor.kill(component, f"delivered something wrong: {found.reason}", now, guilty=True)
+        instance = self._supervisor.of_incarnation(found.incarnation)
+        if instance is not None and instance.wanted:
+            self._supervisor.kill(instance, f"delivered something wrong: {found.reason}", now, guilty=True)
         self._forget(job, lambda part: part.component == name, now)
         self.replan(job, now)
         self._measure(job)

@@ -15,6 +15,7 @@ from qcosd.core.effects import (
     BlobRead,
     BlobWrite,
     Effect,
+    Look,
     Publish,
     Send,
     Spawn,
@@ -68,6 +69,7 @@ class Rig:
         self.kernel = Kernel()
         self.now = 100.0
         self.hello = hello  # plugins say HELLO as soon as they are started
+        self.silent = False  # plugins send no heartbeats
         self.hold_blobs = False  # artifact effects stay in ``held``
         self.held: list[Effect] = []
         self.effects: list[Effect] = []
@@ -97,6 +99,10 @@ class Rig:
                 if self.hello:
                     events.append(self.greeting(effect.component, effect.incarnation))
                 return events
+            case Look() if not self.silent:
+                instance = self.kernel.supervisor.of_incarnation(effect.incarnation)
+                if instance is not None and instance.address is not None:
+                    return [received(instance.address, Message(Type.HEARTBEAT, boot=self.kernel.start.boot))]
             case BlobWrite() | BlobRead() if self.hold_blobs:
                 self.held.append(effect)
             case BlobWrite():
@@ -169,7 +175,7 @@ class Rig:
         raise AssertionError(f"{address.identity} has no {kind}: {self.inbox[address]}")
 
     def address(self, component: str) -> Address:
-        """Where the present process of a component is."""
+        """Where the leading process of a component is."""
         return plugin(component, self.kernel.supervisor.components[component].incarnation)
 
     def put(self, address: Address, data: bytes) -> str:

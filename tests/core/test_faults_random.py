@@ -175,7 +175,7 @@ class World:
                 break
             self.end(ending[0])
         assert len(scheduler.leases) == 0 and not scheduler._works._works
-        assert {area for area, *_ in self.rig.kernel.alarms._due} <= {"component", "slot", "key"}
+        assert {area for area, *_ in self.rig.kernel.alarms._due} <= {"component", "silence", "slot", "key"}
 
     def examine(self, document: dict[str, Any]) -> None:
         """Every artifact comes from those that the job has, and from nobody who was found wrong."""
