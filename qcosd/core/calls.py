@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qcosd.core.components import Component, Instance
 from qcosd.core.events import Channel
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Ended
 from qcosd.core.lifecycle import State, Trigger
 from qcosd.core.peers import Peer
 from qcosd.core.requests import Refused, Reply, Slot
-from qcosd.core.supervisor import Component
 from qcosd.protocol import Message, Side, Type
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def _goodbye(kernel: Kernel, call: Call) -> None:
 
 
 def _ready(kernel: Kernel, call: Call) -> None:
-    component = kernel.supervisor.of_incarnation(call.peer.incarnation)
-    if component is not None:
-        kernel.supervisor.fire(component, Trigger.READY, call.now)
+    instance = kernel.supervisor.of_incarnation(call.peer.incarnation)
+    if instance is not None:
+        kernel.supervisor.fire(instance, Trigger.READY, call.now)
 
 
 def _blob_put(kernel: Kernel, call: Call) -> None:
@@ -194,7 +194,9 @@ def _job_cancel(kernel: Kernel, call: Call) -> Reply:
 
 def _plugin_list(kernel: Kernel, call: Call) -> Reply:
     components = kernel.supervisor.components.values()
-    return Reply(Type.PLUGIN_LISTING, {"plugins": [component.describe(call.now) for component in components]})
+    return Reply(
+        Type.PLUGIN_LISTING, {"plugins": [row for component in components for row in component.describe(call.now)]}
+    )
 
 
 def _plugin_start(kernel: Kernel, call: Call) -> Reply | None:
@@ -210,24 +212,26 @@ def _plugin_restart(kernel: Kernel, call: Call) -> Reply | None:
 
 
 def _plugin_kill(kernel: Kernel, call: Call) -> Reply:
-    kernel.supervisor.fire(_component(kernel, call), Trigger.KILL, call.now)
+    for instance in _instances(kernel, call):
+        kernel.supervisor.kill(instance, "killed on demand", call.now, blameless=True)
     return Reply(Type.ACK)
 
 
 def _plugin_reset(kernel: Kernel, call: Call) -> Reply:
     _refuse_when_stopping(kernel)
-    kernel.supervisor.fire(_component(kernel, call), Trigger.RESET, call.now)
+    kernel.supervisor.command(_component(kernel, call), Trigger.RESET, call.now)
     return Reply(Type.ACK)
 
 
 def _plugin_fault(kernel: Kernel, call: Call) -> Reply:
     if call.peer.side is Side.PLUGIN and "fault" not in call.peer.rights:
         raise Refused("not_allowed", f"{call.peer.name} has no right to inject faults")
-    component = _component(kernel, call)
-    if component.address is None:
-        raise Refused("no_reply", f"{component.name} is not connected")
+    addresses = [instance.address for instance in _instances(kernel, call) if instance.address is not None]
+    if not addresses:
+        raise Refused("no_reply", f"{call.body['plugin']} is not connected")
     body = {"kind": call.body["kind"], "seconds": call.body.get("seconds", 0)}
-    kernel.outbox.send(Channel.PLUGINS, component.address, Type.FAULT, body)
+    for address in addresses:
+        kernel.outbox.send(Channel.PLUGINS, address, Type.FAULT, body)
     return Reply(Type.ACK)
 
 
@@ -273,12 +277,18 @@ def _component(kernel: Kernel, call: Call) -> Component:
     return component
 
 
+def _instances(kernel: Kernel, call: Call) -> list[Instance]:
+    """All instances of a component, or the one that ``NAME:2`` names."""
+    named = [instance for instance in kernel.supervisor.instances() if instance.name == call.body["plugin"]]
+    return named if ":" in call.body["plugin"] and named else _component(kernel, call).instances
+
+
 def _command(kernel: Kernel, call: Call, trigger: Trigger, want: str) -> Reply | None:
     """Fire a trigger and answer once the component is where it is wanted."""
     _refuse_when_stopping(kernel)
     component = _component(kernel, call)
-    kernel.supervisor.fire(component, trigger, call.now)
-    if component.state is (State.READY if want == "up" else State.DOWN):
+    kernel.supervisor.command(component, trigger, call.now)
+    if {instance.state for instance in component.instances} == {State.READY if want == "up" else State.DOWN}:
         return Reply(Type.ACK)
     kernel.requests.park(call.open_slot, f"plugin.{component.name}", want)
     return None

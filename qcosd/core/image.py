@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from qcosd.core import incarnations
 from qcosd.core.job import JOB_RULES, Job
 from qcosd.core.job_image import accepted, body_of, job_of
 from qcosd.core.records import Record, RecordType
@@ -30,7 +31,7 @@ def fold(image: Image, records: Iterable[Record]) -> None:
 
 def touched(record: Record) -> tuple[Entity, ...]:
     """The entities that a record may make, change or remove."""
-    return tuple((area, name) for area, name in _RULES[record.type][0](record.body))
+    return _RULES[record.type][0](record)
 
 
 class Folding:
@@ -79,11 +80,24 @@ class Folding:
 
 
 Apply = Callable[[Folding, Record], None]
-Rule = tuple[Callable[[Body], tuple[Entity, ...]], Apply]
+Rule = tuple[Callable[[Record], tuple[Entity, ...]], Apply]
+
+
+def _own(record: Record) -> Entity:
+    return "job", record.body["job"]
+
+
+def _incarnation(apply: Callable[[Image, Record], None]) -> Apply:
+    return lambda folding, record: apply(folding.image, record)
 
 
 def _boot(folding: Folding, record: Record) -> None:
     folding.put("kernel", "boot", {"last": record.body["boot"]})
+
+
+def _counters(folding: Folding, record: Record) -> None:
+    for name, number in record.body["counters"].items():
+        folding.last(name, number)
 
 
 def _job_accepted(folding: Folding, record: Record) -> None:
@@ -124,12 +138,17 @@ def _keys_forgotten(folding: Folding, record: Record) -> None:
 
 _T = RecordType
 _RULES: dict[RecordType, Rule] = {
-    _T.BOOT: (lambda body: (("kernel", "boot"),), _boot),
-    _T.JOB_ACCEPTED: (lambda body: (("job", body["job"]), ("kernel", "jobs")), _job_accepted),
-    **{kind: (lambda body: (("job", body["job"]),), _job) for kind in JOB_RULES},
-    _T.LEASE: (lambda body: (("job", body["job"]), ("kernel", "numbers")), _lease),
-    _T.JOB_ENDED: (lambda body: (("job", body["job"]), ("history", body["job"])), _job_ended),
-    _T.JOB_FORGOTTEN: (lambda body: tuple(("history", name) for name in body["jobs"]), _job_forgotten),
-    _T.REQUEST_KEY: (lambda body: (("key", key_name(body["identity"], body["key"])),), _request_key),
-    _T.KEYS_FORGOTTEN: (lambda body: tuple(("key", name) for name in body["names"]), _keys_forgotten),
+    _T.BOOT: (lambda record: (("kernel", "boot"),), _boot),
+    _T.INCARNATION: (incarnations.touched, _incarnation(incarnations.begin)),
+    _T.INCARNATION_PID: (incarnations.touched, _incarnation(incarnations.run)),
+    _T.INCARNATION_END: (incarnations.touched, _incarnation(incarnations.end)),
+    _T.COMPONENT: (incarnations.touched, _incarnation(incarnations.want)),
+    _T.COUNTERS: (lambda record: tuple(("kernel", name) for name in record.body["counters"]), _counters),
+    _T.JOB_ACCEPTED: (lambda record: (_own(record), ("kernel", "jobs")), _job_accepted),
+    **{kind: (lambda record: (_own(record),), _job) for kind in JOB_RULES},
+    _T.LEASE: (lambda record: (_own(record), ("kernel", "numbers")), _lease),
+    _T.JOB_ENDED: (lambda record: (_own(record), ("history", record.body["job"])), _job_ended),
+    _T.JOB_FORGOTTEN: (lambda record: tuple(("history", name) for name in record.body["jobs"]), _job_forgotten),
+    _T.REQUEST_KEY: (lambda record: (("key", key_name(record.body["identity"], record.body["key"])),), _request_key),
+    _T.KEYS_FORGOTTEN: (lambda record: tuple(("key", name) for name in record.body["names"]), _keys_forgotten),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qcosd.core.components import Instance
 from qcosd.core.work import Lease
 
 SETTLED_KEPT = 4096  # leases whose end is remembered, to acknowledge repeats
@@ -63,6 +64,10 @@ class Leases:
     def load(self, incarnation: int) -> int:
         """Leases that occupy an incarnation."""
         return len(self._of.get(incarnation, ()))
+
+    def room(self, instance: Instance) -> int:
+        """Leases that an instance could take besides those that occupy it."""
+        return max(0, instance.slots - self.load(instance.incarnation))
 
     def of_incarnation(self, incarnation: int) -> list[Lease | Stranger]:
         """Leases that occupy an incarnation."""

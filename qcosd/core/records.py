@@ -23,6 +23,7 @@ class RecordType(IntEnum):
     INCARNATION_PID = 3
     INCARNATION_END = 4
     COMPONENT = 5  # what an operator wants of it
+    COUNTERS = 6  # numbers that are not used again
     JOB_ACCEPTED = 10
     JOB_ENDED = 11
     OUTPUT = 12  # something was delivered, or facts alone

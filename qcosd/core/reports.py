@@ -9,6 +9,7 @@ from typing import Any
 from qcosd.core.alarms import Alarms
 from qcosd.core.blame import Verdict, verdict
 from qcosd.core.blobs import Blobs
+from qcosd.core.components import Instance
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Jobs
 from qcosd.core.leases import Stranger
@@ -16,7 +17,7 @@ from qcosd.core.records import RecordType
 from qcosd.core.requests import Refused
 from qcosd.core.results import SummaryError
 from qcosd.core.scheduler import Scheduler
-from qcosd.core.supervisor import Component, Supervisor
+from qcosd.core.supervisor import Supervisor
 from qcosd.core.work import Lease, Work
 from qcosd.protocol import error_table
 
@@ -100,15 +101,15 @@ class Reports:
             self._works.free(lease)
             self._scheduler.stir()
 
-    def reconcile(self, component: Component, held: list[dict[str, Any]], now: float) -> None:
+    def reconcile(self, instance: Instance, held: list[dict[str, Any]], now: float) -> None:
         """A plugin that was away tells which leases it holds. What it does not name has never reached it, or was given up: it is
         given out again. What the kernel does not know is revoked, unless its result is on its way and will be answered."""
         named = {(row["lease"], row["epoch"]): row for row in held}
-        for lease in self._leases.of_incarnation(component.incarnation):
+        for lease in self._leases.of_incarnation(instance.incarnation):
             row = named.pop((lease.number, lease.epoch), None)
             if row is None and isinstance(lease, Lease) and not lease.revoked:
                 self._works.free(lease)
-                self._lose([lease], f"{component.name} knows nothing of it", (), now)
+                self._lose([lease], f"{instance.name} knows nothing of it", (), now)
             elif row is None:
                 self._works.free(lease)
             elif lease.revoked:
@@ -118,13 +119,13 @@ class Reports:
                 self._scheduler.again(lease.work, "a grant was lost", now, parts=None if lease.delivers else (0,))
         for (number, epoch), row in named.items():
             if not row["finished"]:
-                self._works.expel(number, epoch, component.incarnation, "the kernel does not know it", now)
+                self._works.expel(number, epoch, instance.incarnation, "the kernel does not know it", now)
         self._scheduler.stir()
 
     # What time and death do
 
-    def expire(self, lease: Lease | Stranger, now: float) -> Component | None:
-        """The alarm of a lease. The component to be killed, where it has not given up a revoked lease in time."""
+    def expire(self, lease: Lease | Stranger, now: float) -> Instance | None:
+        """The alarm of a lease. The instance to be killed, where it has not given up a revoked lease in time."""
         if isinstance(lease, Stranger) or lease.revoked:
             return self._supervisor.of_incarnation(lease.incarnation)
         work = lease.work
@@ -138,13 +139,13 @@ class Reports:
             self._scheduler.fail(work, error_table("budget", text), now, lease.place)
         return None
 
-    def lost(self, component: Component, reason: str, now: float, *, blamed: bool = True) -> bool:
+    def lost(self, instance: Instance, reason: str, now: float, *, blamed: bool = True) -> bool:
         """A plugin has died: its leases go back. Whether it had any in hand, which then pay for the death, unless it is not ``blamed``
         on anybody: it ended because it was told to, or for what it delivered to some job, or nobody knows why."""
-        held = self._free(component.incarnation)
-        ours = blamed and component.wanted and not component.reborn and not component.guilty
+        held = self._free(instance.incarnation)
+        ours = blamed and instance.wanted and not instance.reborn and not instance.guilty
         in_force = [lease for lease in held if isinstance(lease, Lease) and not lease.revoked]
-        self._lose(in_force, f"{component.name}: {reason}", component.log, now, died=True, blamed=ours)
+        self._lose(in_force, f"{instance.name}: {reason}", instance.component.log, now, died=True, blamed=ours)
         return bool(held)
 
     def abandon(self, incarnation: int, reason: str, now: float) -> None:
@@ -199,9 +200,9 @@ class Reports:
     def _fence(self, job: Job, name: str, found: Verdict, place: str, now: float) -> None:
         """Keep a component away from a job, with all that it has made for it; its process ends, like that of one that crashed."""
         self._jobs.record(job, RecordType.FENCE, now, component=name, reason=found.reason, place=place)
-        component = self._supervisor.of_incarnation(found.incarnation)
-        if component is not None and component.wanted:
-            self._supervisor.kill(component, f"delivered something wrong: {found.reason}", now, guilty=True)
+        instance = self._supervisor.of_incarnation(found.incarnation)
+        if instance is not None and instance.wanted:
+            self._supervisor.kill(instance, f"delivered something wrong: {found.reason}", now, guilty=True)
         self._scheduler.forget(job, [[name, None]], now)
         self._scheduler.replan(job, now)
         if job.state not in ENDED:

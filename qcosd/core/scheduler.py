@@ -11,6 +11,7 @@ from typing import Any
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.checks import Checks
+from qcosd.core.components import Instance
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Limits
 from qcosd.core.job import ENDED, Job, JobState, guilty_of
@@ -18,7 +19,7 @@ from qcosd.core.jobs import Jobs
 from qcosd.core.outbox import Outbox
 from qcosd.core.planner import Planner
 from qcosd.core.records import RecordType
-from qcosd.core.supervisor import Component, Supervisor
+from qcosd.core.supervisor import Supervisor
 from qcosd.core.terms import MAX_BATCHES
 from qcosd.core.urgency import Needs, Urgency
 from qcosd.core.work import Lease, Work
@@ -147,14 +148,8 @@ class Scheduler:
 
     def _free(self) -> Counter[str]:
         """Component -> leases that it can take now."""
-        return Counter(
-            {
-                name: sum(
-                    max(0, each.slots - self.leases.load(each.incarnation)) for each in self._supervisor.active(name)
-                )
-                for name in self._supervisor.components
-            }
-        )
+        names = self._supervisor.components
+        return Counter({name: sum(map(self.leases.room, self._supervisor.active(name))) for name in names})
 
     def _ready(self, job: Job, now: float) -> Iterator[Work]:
         """Work of a job that could start now. Batches are looked at only as far as somebody takes them."""
@@ -177,10 +172,13 @@ class Scheduler:
         """Lease all parts of a work item that nobody has, at once. A producer that goes on is told of its new consumer."""
         job = work.job
         kept = list(work.live)
-        who = {index: self._pick(work.step.parts[index].component) for index in work.missing}
+        taken: dict[int, Instance] = {}
+        for index in work.missing:
+            active = self._supervisor.active(work.step.parts[index].component)
+            taken[index] = max(active, key=lambda each: self.leases.room(each) - list(taken.values()).count(each))
         job.waiting_since = now
         job.stage = work.step.name
-        fresh = self.works.start(work, {index: each.incarnation for index, each in who.items()}, now)
+        fresh = self.works.start(work, {index: each.incarnation for index, each in taken.items()}, now)
         secret = self._entropy.secret() if len(work.step.parts) > 1 else ""
         for lease in [*fresh, *kept]:
             address = self._supervisor.address_of(lease.incarnation)
@@ -221,10 +219,6 @@ class Scheduler:
         if victims:
             least = min(victims, key=lambda lease: (lease.work.job.terms.priority, -lease.work.job.number))
             self.again(least.work, f"job {urgent.id} is more urgent", now, preempted=True)
-
-    def _pick(self, component: str) -> Component:
-        """The process of a component that has most to spare."""
-        return max(self._supervisor.active(component), key=lambda each: each.slots - self.leases.load(each.incarnation))
 
     # Taking it back
 

@@ -20,6 +20,7 @@ from qcosd.core.effects import (
     BlobRead,
     BlobWrite,
     Effect,
+    Look,
     Publish,
     Send,
     Spawn,
@@ -75,6 +76,7 @@ class Rig:
         self.kernel = Kernel()
         self.now = 100.0
         self.hello = hello  # plugins say HELLO as soon as they are started
+        self.silent = False  # plugins send no heartbeats
         self.hold_blobs = False  # artifact effects stay in ``held``
         self.held: list[Effect] = []
         self.effects: list[Effect] = []
@@ -94,7 +96,7 @@ class Rig:
     def journal(self) -> Image:
         """What the journal has."""
         image: Image = {}
-        fold(image, [r for r in self.records if not 2 <= r.type <= 5])
+        fold(image, self.records)
         return unpacked(image)
 
     def reboot(self, **start: Any) -> None:
@@ -138,6 +140,10 @@ class Rig:
                 if self.hello:
                     events.append(self.greeting(effect.component, effect.incarnation))
                 return events
+            case Look() if not self.silent:
+                instance = self.kernel.supervisor.of_incarnation(effect.incarnation)
+                if instance is not None and instance.address is not None:
+                    return [received(instance.address, Message(Type.HEARTBEAT, boot=self.kernel.start.boot))]
             case BlobWrite() | BlobRead() if self.hold_blobs:
                 self.held.append(effect)
             case BlobWrite():
@@ -213,7 +219,7 @@ class Rig:
         raise AssertionError(f"{address.identity} has no {kind}: {self.inbox[address]}")
 
     def address(self, component: str) -> Address:
-        """Where the present process of a component is."""
+        """Where the leading process of a component is."""
         return plugin(component, self.kernel.supervisor.components[component].incarnation)
 
     def put(self, address: Address, data: bytes) -> str:

@@ -117,7 +117,7 @@ def test_another_provider_takes_over_and_the_job_says_so() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"name": "Upper"}, {"argv": ()}, {"replicas": 2}, {"operations": (Operation("s", "o", each="round"),)},
+    [{"name": "Upper"}, {"argv": ()}, {"replicas": 0}, {"replicas": 2, "max_replicas": 1}, {"spares": -1}, {"spares": 300}, {"operations": (Operation("s", "o", each="round"),)},
      {"operations": (Operation("s", "o", stream_in="r"),)}, {"operations": (Operation("s", "o", budget=0),)},
      {"operations": (Operation("s", "run it"),)}, {"operations": (Operation("", "o"),)},
      {"operations": (Operation("s", "o", budget=float("inf")),)}, {"readiness_timeout": float("nan")}, {"name": "n" * 300},

@@ -350,8 +350,7 @@ def test_poison_tells_the_last_words_of_the_plugin() -> None:
     rig.kill("hello", status=None)
     error = rig.document(client, job)["error"]
     assert error["details"]["log"] == [f"line {number}" for number in range(10, 30)]
-    assert "unknown status" not in error["message"]  # the connection ended first
-    assert "disconnected" in error["message"]
+    assert "unknown status" in error["message"]  # that the connection ended first says less
 
 
 def test_stopping_a_plugin_is_no_attempt_on_the_work_in_its_hand() -> None:
