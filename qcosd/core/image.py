@@ -10,22 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from qcosd.core.records import Record, RecordType
+from qcosd.core.records import Record, RecordType, Upgrade
 
 Body = dict[str, Any]
 Image = dict[str, dict[str, Body]]  # area -> name -> body
 Entity = tuple[str, str]  # area, name
 
+VERSIONS: dict[str, int] = {}  # area -> version of the layout of its bodies, where that is not 1
+# Area and version of a body -> what makes it a body of the next version. The previous version of each area has to be here.
+UPGRADES: dict[tuple[str, int], Upgrade] = {}
+
 
 def fold(image: Image, records: Iterable[Record]) -> None:
     """Apply records to an image, in place. It must hold what they touch, as far as that exists."""
     for record in records:
-        _RULES[record.type][1](image, record)
+        _RULES.get(record.type, _NO_RULE)[1](image, record)
 
 
 def touched(record: Record) -> tuple[Entity, ...]:
     """The entities that a record may make, change or remove."""
-    return _RULES[record.type][0](record)
+    return _RULES.get(record.type, _NO_RULE)[0](record)
 
 
 def _boot(image: Image, record: Record) -> None:
@@ -34,6 +38,7 @@ def _boot(image: Image, record: Record) -> None:
 
 Rule = tuple[Callable[[Record], tuple[Entity, ...]], Callable[[Image, Record], None]]
 
+_NO_RULE: Rule = (lambda record: (), lambda image, record: None)  # what is for the journal itself, or not kept yet
 _RULES: dict[RecordType, Rule] = {
     RecordType.BOOT: (lambda record: (("kernel", "boot"),), _boot),
 }

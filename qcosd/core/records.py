@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -23,6 +24,7 @@ class RecordType(IntEnum):
     INCARNATION_PID = 3
     INCARNATION_END = 4
     COMPONENT = 5  # what an operator wants of it
+    ROLLBACK_ACCEPTED = 6  # an operator accepts what the journal has lost, see Start.rolled_back
     JOB_ACCEPTED = 10
     JOB_STATE = 11
     OUTPUT = 12
@@ -33,7 +35,11 @@ class RecordType(IntEnum):
     ARTIFACT = 30
 
 
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+
 VERSIONS: dict[RecordType, int] = dict.fromkeys(RecordType, 1)
+# Type and version of a body -> what makes it a body of the next version. The previous version of each type has to be here.
+UPGRADES: dict[tuple[RecordType, int], Upgrade] = {}
 CRASH_SAFE = frozenset({RecordType.INCARNATION, RecordType.INCARNATION_PID, RecordType.INCARNATION_END, RecordType.LEASE, RecordType.LEASE_END})  # fmt: skip
 
 
