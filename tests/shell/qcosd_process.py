@@ -138,7 +138,7 @@ class Client:
         while True:
             rows = self.ask(Type.PLUGIN_LIST).body["plugins"]
             row: dict[str, Any] = next(row for row in rows if row["name"] == name)
-            if row["state"] != "starting" or row["pid"] is not None:
+            if row["state"] != "spawning":
                 return row
 
     def close(self) -> None:

@@ -170,7 +170,12 @@ def test_the_gate_begins_where_the_journal_ends() -> None:
 def test_the_gate_keeps_the_order_of_all_that_is_done_to_artifacts() -> None:
     done: list[object] = []
     gate = Gate()
-    for effect in (BlobDelete(("a",), after=3), BlobWrite(1, "a", 1, 0, b"x", True), BlobRead(2, "a", 0, 1), BlobDrop(1)):
+    for effect in (
+        BlobDelete(("a",), after=3),
+        BlobWrite(1, "a", 1, 0, b"x", True),
+        BlobRead(2, "a", 0, 1),
+        BlobDrop(1),
+    ):
         gate.submit(destination_of(effect), effect.after, partial(done.append, type(effect)))
     assert done == []
     gate.durable(3)
