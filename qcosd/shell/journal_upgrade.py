@@ -63,11 +63,11 @@ def bring_up_to_date(db: sqlite3.Connection, path: Path, transaction: Transactio
         for position, kind, version, body in db.execute("SELECT position, type, version, body FROM records").fetchall():
             type_ = RecordType(kind)
             if version != (ours_ := records.VERSIONS[type_]):
-                body = _upgraded(path, records.UPGRADES, type_, version, ours_, body)
+                body = _upgraded(path, records.UPGRADES, type_, type_.name, version, ours_, body)
                 db.execute("UPDATE records SET version = ?, body = ? WHERE position = ?", (ours_, body, position))
         for area, name, version, body in db.execute("SELECT area, name, version, body FROM images").fetchall():
             if version != (ours_ := area_version(area)):
-                body = _upgraded(path, image.UPGRADES, area, version, ours_, body)
+                body = _upgraded(path, image.UPGRADES, area, f"images of {area!r}", version, ours_, body)
                 db.execute("UPDATE images SET version = ?, body = ? WHERE area = ? AND name = ?", (ours_, body, area, name))  # fmt: skip
         db.execute("UPDATE meta SET value = ? WHERE key = 'format'", (ours,))
 
@@ -106,11 +106,13 @@ def retire_last_release(directory: Path) -> None:
         path.replace(path.with_name(f"{_LAST_RELEASE}.before-{LAYOUT}"))
 
 
-def _upgraded(path: Path, upgrades: Mapping[tuple[_Kind, int], Upgrade], kind: _Kind, version: int, ours: int, body: bytes) -> bytes:  # fmt: skip
+def _upgraded(
+    path: Path, upgrades: Mapping[tuple[_Kind, int], Upgrade], kind: _Kind, name: str, version: int, ours: int, body: bytes
+) -> bytes:  # fmt: skip
     unpacked: dict[str, Any] = msgpack.unpackb(body, strict_map_key=False)
     for step in range(version, ours):
         if (kind, step) not in upgrades:
-            raise JournalError(f"{path}: has {kind} of version {version}, this qcosd reads {ours} and what it can be made of: start the version between them once")  # fmt: skip
+            raise JournalError(f"{path}: has {name} of version {version}, too old for this qcosd, which reads {ours}: start a version between them once")  # fmt: skip
         unpacked = upgrades[kind, step](unpacked)
     packed: bytes = msgpack.packb(unpacked)
     return packed
