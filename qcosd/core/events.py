@@ -80,9 +80,9 @@ class Start:
     configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
     # What the journal has of earlier boots: area -> name -> body, see ``qcosd.core.image``.
     image: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    position: int = 0  # of the journal's last record
     survivors: tuple[Survivor, ...] = ()
     artifacts: Mapping[str, int] = field(default_factory=dict)  # digest -> bytes of what the store has
-    position: int = 0  # of the last record in the journal
     rolled_back: str = ""  # why the journal has lost what it once had; empty where it has not
 
 

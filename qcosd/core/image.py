@@ -13,12 +13,16 @@ from typing import Any
 from qcosd.core import incarnations
 from qcosd.core.job import JOB_RULES, Job
 from qcosd.core.job_image import accepted, body_of, job_of
-from qcosd.core.records import Record, RecordType
+from qcosd.core.records import Record, RecordType, Upgrade
 from qcosd.core.requests import key_name
 
 Body = dict[str, Any]
 Image = dict[str, dict[str, Body]]  # area -> name -> body
 Entity = tuple[str, str]  # area, name
+
+VERSIONS: dict[str, int] = {}  # area -> version of the layout of its bodies, where that is not 1
+# Area and version of a body -> what makes it a body of the next version. The previous version of each area has to be here.
+UPGRADES: dict[tuple[str, int], Upgrade] = {}
 
 
 def fold(image: Image, records: Iterable[Record]) -> None:
@@ -95,7 +99,7 @@ def _boot(folding: Folding, record: Record) -> None:
     folding.put("kernel", "boot", {"last": record.body["boot"]})
 
 
-def _counters(folding: Folding, record: Record) -> None:
+def _rollback_accepted(folding: Folding, record: Record) -> None:
     for name, number in record.body["counters"].items():
         folding.last(name, number)
 
@@ -143,7 +147,10 @@ _RULES: dict[RecordType, Rule] = {
     _T.INCARNATION_PID: (incarnations.touched, _incarnation(incarnations.run)),
     _T.INCARNATION_END: (incarnations.touched, _incarnation(incarnations.end)),
     _T.COMPONENT: (incarnations.touched, _incarnation(incarnations.want)),
-    _T.COUNTERS: (lambda record: tuple(("kernel", name) for name in record.body["counters"]), _counters),
+    _T.ROLLBACK_ACCEPTED: (
+        lambda record: tuple(("kernel", name) for name in record.body["counters"]),
+        _rollback_accepted,
+    ),
     _T.JOB_ACCEPTED: (lambda record: (_own(record), ("kernel", "jobs")), _job_accepted),
     **{kind: (lambda record: (_own(record),), _job) for kind in JOB_RULES},
     _T.LEASE: (lambda record: (_own(record), ("kernel", "numbers")), _lease),

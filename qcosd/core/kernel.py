@@ -49,6 +49,7 @@ class Kernel:
         self.limits: Limits = start.limits
         self.outbox = Outbox()
         self.outbox.boot = start.boot
+        self.outbox.position = start.position
         self.alarms = Alarms()
         self.counters: Counter[str] = Counter()
         self.entropy = Entropy(start.entropy)

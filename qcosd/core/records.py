@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -23,7 +24,7 @@ class RecordType(IntEnum):
     INCARNATION_PID = 3
     INCARNATION_END = 4
     COMPONENT = 5  # what an operator wants of it
-    COUNTERS = 6  # numbers that are not used again
+    ROLLBACK_ACCEPTED = 6  # an operator accepts what the journal has lost; counters that go on from there
     JOB_ACCEPTED = 10
     JOB_ENDED = 11
     OUTPUT = 12  # something was delivered, or facts alone
@@ -41,7 +42,11 @@ class RecordType(IntEnum):
     KEYS_FORGOTTEN = 31
 
 
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+
 VERSIONS: dict[RecordType, int] = dict.fromkeys(RecordType, 1)
+# Type and version of a body -> what makes it a body of the next version. The previous version of each type has to be here.
+UPGRADES: dict[tuple[RecordType, int], Upgrade] = {}
 # Their processes die with the machine, or what they say can be lost with what they belong to.
 CRASH_SAFE = frozenset(
     {

@@ -71,5 +71,5 @@ def accept(kernel: Kernel, now: float) -> None:
     leases, jobs, supervisor = kernel.scheduler.leases, kernel.jobs, kernel.supervisor
     leases.last, jobs.last, supervisor.last = leases.last + LEAP, jobs.last + LEAP, supervisor.last + LEAP
     counters = {"numbers": leases.last, "jobs": jobs.last, "incarnations": supervisor.last}
-    kernel.outbox.append(RecordType.COUNTERS, now, counters=counters)
+    kernel.outbox.append(RecordType.ROLLBACK_ACCEPTED, now, counters=counters)
     begin(kernel, now)
