@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from qcosd.schema import (
     FLAG,
     FRACTION,
+    INSTANCE,
     INT,
     KEY,
     MAP,
@@ -159,7 +160,13 @@ class Spec:
 _P, _C, _K = Side.PLUGIN, Side.CLIENT, Side.KERNEL
 _LEASE = (Field("lease", UINT, "number of the lease"), Field("epoch", UINT, "epoch of the lease"))
 _JOB = (Field("job", NAME, "job id"),)
-_PLUGIN = (Field("plugin", NAME, "name of the component"),)
+_PLUGIN = (
+    Field(
+        "plugin",
+        INSTANCE,
+        "name of the component; to PLUGIN_KILL and PLUGIN_FAULT also of one of its processes, as PLUGIN_LISTING has it",
+    ),
+)
 _TICKET = (
     Field("ticket", UINT, "transfer, named by BLOB_MORE"),
     Field("offset", UINT, "byte at which the chunk starts"),
@@ -260,12 +267,12 @@ SPECS: dict[Type, Spec] = {
         replies=(Type.JOB_DOCUMENT,), keyed=True),
 
     Type.PLUGIN_LIST: _spec((_C,), "The components.", replies=(Type.PLUGIN_LISTING,)),
-    Type.PLUGIN_LISTING: _spec((_K,), "The components: {name, service, state, pid, incarnation, restarts, uptime, cause}.",
+    Type.PLUGIN_LISTING: _spec((_K,), "The processes of the components: {name, service, state, role, pid, incarnation, restarts, uptime, cause}. The name is NAME for the first of a component, NAME:2 and so on for the others; the role is active (takes leases) or spare.",
         Field("plugins", list_of(MAP), "rows")),
     Type.PLUGIN_START: _spec((_C,), "Start a component that was stopped.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_STOP: _spec((_C,), "Stop a component in order, and keep it stopped.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_RESTART: _spec((_C,), "Stop a component in order and start it again.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
-    Type.PLUGIN_KILL: _spec((_C,), "SIGKILL; supervision then does what it always does.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
+    Type.PLUGIN_KILL: _spec((_C,), "SIGKILL; another process is started at once, and nobody pays for the death.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_RESET: _spec((_C,), "Forget the deaths of a component; start it if it had failed.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_FAULT: _spec((_P, _C), "Pass FAULT on to a component. A plugin needs the right `fault`.", *_PLUGIN, *_FAULT,
         replies=(Type.ACK,), keyed=True),
