@@ -279,3 +279,24 @@ def test_a_plugin_whose_kernel_does_not_come_back_makes_itself_safe(
         assert bus.process is not None
         assert bus.process.wait(PATIENCE) == EXIT_BUS_SILENT
     assert capfd.readouterr().out == "safe\n"
+
+
+def test_a_kernel_that_dies_while_nothing_of_the_plugin_can_run_is_followed_by_one_hello(tmp_path: Path) -> None:
+    """The result is ready at the moment at which the plugin could notice: it goes to the next kernel, after HELLO."""
+    holds = 'import ctypes\n    lease.progress(0.5, "holds")\n    ctypes.PyDLL(None).usleep(600_000)  # with the GIL'
+    with plugin_on(tmp_path, PATIENCE) as bus:
+        (tmp_path / "main.py").write_text((tmp_path / "main.py").read_text().replace('lease.input("greeting")', holds))
+        bus.start()
+        greeted(bus)
+        body = {"lease": 4, "epoch": 2, "job": "1", "service": "patient", "op": "wait", "batch": None, "options": {},
+                "shots": 1, "seed": 1, "inputs": {}, "stream": None, "budget": 9.0}  # fmt: skip
+        bus.say(Type.LEASE, body)
+        bus.expect("PROGRESS", lambda message: message.type is Type.PROGRESS, PATIENCE)
+        bus.die()
+        bus.rise()
+        first = len(bus.heard)
+        hello = greeted(bus)
+        if not (done := [message for message in bus.heard[first:] if message.type is Type.DONE]):
+            done = [bus.expect("DONE", lambda message: message.type is Type.DONE, PATIENCE)]
+        assert hello.body["leases"][0].items() >= {"lease": 4, "epoch": 2}.items() and done[-1].boot == bus.boot
+        assert [message.type for message in bus.heard[first:]].count(Type.HELLO) == 1
