@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qcosd.core.effects import SIGSTOP, Signal
 from qcosd.core.events import Channel
 from qcosd.core.jobs import ENDED, Job, JobState
 from qcosd.core.lifecycle import State, Trigger
@@ -206,6 +207,9 @@ def _plugin_fault(kernel: Kernel, call: Call) -> Reply:
     component = _component(kernel, call)
     if component.address is None:
         raise Refused("no_reply", f"{component.name} is not connected")
+    if call.body["kind"] == "freeze":  # a frozen process could not obey a message, and must not be able to refuse one
+        kernel.outbox.put(Signal(component.incarnation, SIGSTOP))
+        return Reply(Type.ACK)
     body = {"kind": call.body["kind"], "seconds": call.body.get("seconds", 0)}
     kernel.outbox.send(Channel.PLUGINS, component.address, Type.FAULT, body)
     return Reply(Type.ACK)
