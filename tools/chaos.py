@@ -322,6 +322,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--kills", type=int, default=200, help="SIGKILLs (default %(default)s)")
     words.add_argument("--freezes", type=int, default=50, help="SIGSTOPs (default %(default)s)")
     words.add_argument("--adapters", choices=("both", *ADAPTERS), default="both")
+    words.add_argument("--targets", choices=("all", "plugins", DAEMON), default="all", help="who is hit")
     words.add_argument(
         "--seed", type=int, default=2026, help="jobs, victims and moments are drawn from it (default %(default)s)"
     )
