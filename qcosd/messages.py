@@ -171,9 +171,8 @@ _TICKET = (
     Field("ticket", UINT, "transfer, named by BLOB_MORE"),
     Field("offset", UINT, "byte at which the chunk starts"),
 )
-_FAULT = (
-    Field("kind", one_of("crash", "hang", "slow"), "what to do to oneself"),
-    Field("seconds", SECONDS, "of hang: how long (0: for ever); of slow: pause before each operation", False),
+_FAULT_SECONDS = Field(
+    "seconds", SECONDS, "of hang: how long (0: for ever); of slow: pause before each operation", False
 )
 
 
@@ -212,7 +211,8 @@ SPECS: dict[Type, Spec] = {
     Type.ACK: _spec((_K,), "The request with this id has been carried out; nothing more to say."),
     Type.STOP: _spec((_K,), "Give up what is in hand, send GOODBYE, exit 0. SIGTERM follows, then SIGKILL.",
         Field("seconds", SECONDS, "until SIGTERM"), Field("reason", TEXT, "why", False)),
-    Type.FAULT: _spec((_K,), "Fault injection, carried out by the plugin on itself.", *_FAULT),
+    Type.FAULT: _spec((_K,), "Fault injection, carried out by the plugin on itself.",
+        Field("kind", one_of("crash", "hang", "slow"), "what to do to oneself"), _FAULT_SECONDS),
 
     Type.BLOB_PUT: _spec((_P, _C), "Store an artifact. The payload is its first chunk: all of it when `size` is at most a chunk. Answered by BLOB_STORED at once where it is here already.",
         Field("sha", SHA256, "digest of the whole"), Field("size", UINT, "bytes of the whole"),
@@ -274,7 +274,8 @@ SPECS: dict[Type, Spec] = {
     Type.PLUGIN_RESTART: _spec((_C,), "Stop a component in order and start it again.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_KILL: _spec((_C,), "SIGKILL; another process is started at once, and nobody pays for the death.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_RESET: _spec((_C,), "Forget the deaths of a component; start it if it had failed.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
-    Type.PLUGIN_FAULT: _spec((_P, _C), "Pass FAULT on to a component. A plugin needs the right `fault`.", *_PLUGIN, *_FAULT,
+    Type.PLUGIN_FAULT: _spec((_P, _C), "Pass FAULT on to a component, or freeze it: the kernel sends SIGSTOP, and notices like anybody else. A plugin needs the right `fault`.", *_PLUGIN,
+        Field("kind", one_of("crash", "hang", "slow", "freeze"), "what is done to it"), _FAULT_SECONDS,
         replies=(Type.ACK,), keyed=True),
 
     Type.STATUS: _spec((_C,), "The kernel at a glance.", replies=(Type.STATUS_REPLY,)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qcosd.core.components import Component, Instance
+from qcosd.core.effects import SIGSTOP, Signal
 from qcosd.core.events import Channel
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Ended
@@ -226,12 +227,17 @@ def _plugin_reset(kernel: Kernel, call: Call) -> Reply:
 def _plugin_fault(kernel: Kernel, call: Call) -> Reply:
     if call.peer.side is Side.PLUGIN and "fault" not in call.peer.rights:
         raise Refused("not_allowed", f"{call.peer.name} has no right to inject faults")
-    addresses = [instance.address for instance in _instances(kernel, call) if instance.address is not None]
-    if not addresses:
+    instances = [instance for instance in _instances(kernel, call) if instance.address is not None]
+    if not instances:
         raise Refused("no_reply", f"{call.body['plugin']} is not connected")
+    if call.body["kind"] == "freeze":  # a frozen process could not obey a message, and must not be able to refuse one
+        for instance in instances:
+            kernel.outbox.put(Signal(instance.incarnation, SIGSTOP))
+        return Reply(Type.ACK)
     body = {"kind": call.body["kind"], "seconds": call.body.get("seconds", 0)}
-    for address in addresses:
-        kernel.outbox.send(Channel.PLUGINS, address, Type.FAULT, body)
+    for instance in instances:
+        if instance.address is not None:
+            kernel.outbox.send(Channel.PLUGINS, instance.address, Type.FAULT, body)
     return Reply(Type.ACK)
 
 

@@ -203,7 +203,8 @@ class BlobData:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Nothing but time. To be sent when ``Kernel.next_deadline()`` has come. ``late``: seconds by which this one came too late."""
+    """Nothing but time. To be sent when ``Kernel.next_deadline()`` has come. ``late``: seconds by which it comes too late, which
+    is the time that the daemon did not run or had other work: nobody was heard meanwhile."""
 
     late: float = 0.0
 

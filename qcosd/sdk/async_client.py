@@ -272,7 +272,7 @@ class Client:
     async def fault(
         self, name: str, kind: str, seconds: float = 0.0, key: str | None = None, timeout: float | None = TIMEOUT
     ) -> None:
-        """Make a plugin ``crash``, ``hang`` or be ``slow``."""
+        """Make a plugin ``crash``, ``hang`` or be ``slow``; ``freeze`` stops its process (SIGSTOP)."""
         await self._drive(calls.fault(name, kind, seconds, key, timeout))
 
     async def status(self, timeout: float | None = TIMEOUT) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def plugin(action: str, name: str, key: str | None, timeout: float | None) -> Ta
 
 
 def fault(name: str, kind: str, seconds: float, key: str | None, timeout: float | None) -> Talk[None]:
-    """Fault injection: ``kind`` is crash, hang or slow."""
+    """Fault injection: ``kind`` is crash, hang, slow or freeze."""
     body = {"plugin": name, "kind": kind, "seconds": float(seconds)}
     yield from ask(Request(Type.PLUGIN_FAULT, body, timeout=timeout, key=key))
 

@@ -263,7 +263,7 @@ class BlockingClient:
     def fault(
         self, name: str, kind: str, seconds: float = 0.0, key: str | None = None, timeout: float | None = TIMEOUT
     ) -> None:
-        """Make a plugin ``crash``, ``hang`` or be ``slow``."""
+        """Make a plugin ``crash``, ``hang`` or be ``slow``; ``freeze`` stops its process (SIGSTOP)."""
         self._drive(calls.fault(name, kind, seconds, key, timeout))
 
     def status(self, timeout: float | None = TIMEOUT) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kernel_rig import HELLO, Rig, manifest, plugin, received
 
 from qcosd.core.calls import HANDLERS
-from qcosd.core.effects import BlobWrite, Disconnect, Signal
+from qcosd.core.effects import SIGSTOP, BlobWrite, Disconnect, Signal
 from qcosd.core.events import Address, BlobWritten, Channel, Exited, Limits, PeerGone, Received, Stop
 from qcosd.core.manifest import Operation
 from qcosd.protocol import SPECS, Message, Side, Type
@@ -250,6 +250,14 @@ def test_fault_injection_is_a_right() -> None:
     assert rig.ask(rig.address("chaos"), Type.PLUGIN_FAULT, fault).type is Type.ACK
     assert rig.read(rig.address("hello"), Type.FAULT).body == {"kind": "hang", "seconds": 3.0}
     assert rig.refusal(rig.client(), Type.PLUGIN_FAULT, {"plugin": "nobody", "kind": "crash"}) == "no_such_plugin"
+
+
+def test_freezing_is_a_signal_that_no_plugin_can_refuse() -> None:
+    rig = Rig(HELLO)
+    incarnation = rig.kernel.supervisor.components["hello"].incarnation
+    assert rig.ask(rig.client(), Type.PLUGIN_FAULT, {"plugin": "hello", "kind": "freeze"}).type is Type.ACK
+    assert Signal(incarnation, SIGSTOP) in rig.effects
+    assert not [message for message in rig.inbox[rig.address("hello")] if message.type is Type.FAULT]
 
 
 @pytest.mark.parametrize(
