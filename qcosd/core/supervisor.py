@@ -113,6 +113,7 @@ class Supervisor:
         self._alarms.set(("surplus", component), now + self._limits.surplus_idle)
         if len(active) < rule.most_replicas and all(instance.takes_leases for instance in active):
             self.fire(component.add(Role.ACTIVE), Trigger.START, now)
+            self.advance(now)
 
     def shrink(self, component: Component, idle: Callable[[Instance], bool], now: float) -> None:
         """Nobody has wanted more for a while: stop one process that is more than ``replicas`` and has nothing to do."""
