@@ -28,7 +28,8 @@ from qcosd.shell.notify import ServiceManager
 from qcosd.shell.processes import Processes
 from qcosd.shell.publisher import Publisher
 from qcosd.shell.report import report
-from qcosd.shell.zap import Authenticator
+from qcosd.shell.survivors import identity_of
+from qcosd.shell.zap import Authenticator, digest_of
 
 OVER_QUOTA_COOLDOWN = 1.0  # seconds until a peer that did not read may connect again
 
@@ -69,10 +70,10 @@ class Daemon:
         self._devices: Devices | None = None
         self._gate = Gate()
         self._events: deque[events.Event] = deque()
-        self._identities: dict[int, str] = {}  # incarnation -> PLAIN user name
         self._secrets: dict[int, bytes] = {}  # incarnation -> boot map that is to be handed over
         self._handling = False
         self._deadline: float | None = None
+        self._due = 0.0  # when the timer ought to ring
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._journal_fault = ""
@@ -114,13 +115,11 @@ class Daemon:
         """A subscriber asks for, or gives up, a topic prefix."""
         self.handle(events.Subscribe(_subscriber(connection), topic, on))
 
-    def exited(self, incarnation: int, component: str, status: int) -> None:
+    def exited(self, incarnation: int, component: str, status: int | None) -> None:
         """A process has ended. Its last words come first: they may be the reason."""
         for line in self._attached.logs.last_words(component):
             self.handle(events.LogLine(component, line))
-        identity = self._identities.pop(incarnation, None)
-        if identity is not None:
-            self._attached.authenticator.revoke(identity)
+        self._attached.authenticator.revoke(identity_of(component, incarnation))
         self.handle(events.Exited(incarnation, status))
 
     def poll_logs(self) -> None:
@@ -139,6 +138,11 @@ class Daemon:
         self._journal_fault = fault
         report(f"journal: {fault}: tried again every second" if fault else "journal: is written again")
         self.handle(events.JournalHealth(fault))
+
+    def look(self) -> None:
+        """Tell the kernel which processes have been stopped."""
+        for incarnation in self._attached.processes.look():
+            self.handle(events.Frozen(incarnation))
 
     def close(self) -> None:
         """Handle nothing more."""
@@ -161,14 +165,16 @@ class Daemon:
         self._deadline = deadline
         if deadline is not None:
             # The loop's timers count whole milliseconds and round; never be early, it would be a turn for nothing.
-            delay = math.ceil(max(0.0, deadline - self._clock()) * 1000) / 1000
+            now = self._clock()
+            self._due = max(now, deadline)
+            delay = math.ceil((self._due - now) * 1000) / 1000
             self._timer = self._loop.call_later(delay, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
         for bus in self._attached.buses.values():
             bus.drain_now()  # what has arrived in time is in time
-        self.handle(events.Tick())
+        self.handle(events.Tick(max(0.0, self._clock() - self._due)))
 
     def _after(self, effect: effects.Effect) -> int:
         match effect:
@@ -215,6 +221,8 @@ class Daemon:
                 devices.processes.signal(incarnation, signum)
             case effects.Append(records, position):
                 devices.journal.append(records, position)
+            case effects.Look(incarnation):
+                self._events.append(events.Vitals(incarnation, devices.processes.cpu(incarnation)))
             case effects.BlobWrite(ticket, sha, _, offset, data, last):
                 written = partial(self._blob_written, ticket, offset)
                 devices.artifacts.write(ticket, sha, offset, data, last, written)
@@ -241,8 +249,7 @@ class Daemon:
         except OSError as error:
             self._events.append(events.SpawnFailed(effect.incarnation, str(error)))
             return
-        devices.authenticator.admit(effect.identity, effect.token.encode())
-        self._identities[effect.incarnation] = effect.identity
+        devices.authenticator.admit(effect.identity, digest_of(effect.token.encode()))
         boot = self._boot_map | {
             "component": effect.component,
             "incarnation": effect.incarnation,
@@ -250,7 +257,7 @@ class Daemon:
             "token": effect.token,
         }
         self._secrets[effect.incarnation] = msgpack.packb(boot)
-        self._events.append(events.Spawned(effect.incarnation, pid))
+        self._events.append(events.Spawned(effect.incarnation, pid, devices.processes.started(effect.incarnation)))
 
     def _send_failed(self, channel: Channel, address: Address, sent: Sent) -> None:
         if sent is Sent.FULL:

@@ -38,6 +38,8 @@ from qcosd.shell.processes import Processes
 from qcosd.shell.publisher import Publisher
 from qcosd.shell.report import report
 from qcosd.shell.runtime import Directories, DirectoryError
+from qcosd.shell.strays import Strays
+from qcosd.shell.survivors import adopt_survivors
 from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator
 
 EXIT_FAULT = 70  # a bug in the daemon
@@ -121,8 +123,10 @@ async def serve(
     logs = Logs(directories.logs, settings.logs.max_bytes, settings.logs.keep)
     journal = Journal(loop, file, daemon.durable, daemon.journal_health) if file else MemoryJournal(daemon.durable)
     artifacts = Artifacts(loop, directories.artifacts, durable=not embedded)
-    processes = Processes(loop, logs, daemon.exited, embedded)
+    strays = Strays(directories.state)
+    processes = Processes(loop, logs, strays, daemon.exited, embedded)
     authenticator = Authenticator(context, loop, time.monotonic, directories.client_token())
+    survivors = adopt_survivors(image.get("incarnation", {}), processes, authenticator, strays)
     bus = settings.bus
     plugins = Bus(
         context, loop, f"ipc://{directories.plugins_socket}", PLUGINS_DOMAIN,
@@ -146,6 +150,7 @@ async def serve(
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(signum, daemon.handle, Stop(signal.Signals(signum).name))
     _every(loop, settings.logs.poll, daemon.poll_logs)
+    _every(loop, settings.processes.look, daemon.look)
     if service_manager.watchdog_interval is not None:
         _every(loop, service_manager.watchdog_interval, service_manager.alive)
     try:
@@ -154,7 +159,7 @@ async def serve(
         daemon.handle(
             Start(
                 manifests, boot, os.getpid(), __version__, secrets.token_bytes(32), time.time(),
-                f"ipc://{directories.streams}/", settings.limits, settings.plugin, image=image,
+                f"ipc://{directories.streams}/", settings.limits, settings.plugin, image=image, survivors=survivors,
                 position=journal.position, artifacts=artifacts.contents(), rolled_back=file.rolled_back if file else "",
             )
         )  # fmt: skip

@@ -62,9 +62,6 @@ def test_directories_are_made_for_the_group_only(short: Path) -> None:
     token = directories.client_token()
     assert len(token) == 64 and (runtime / "client.token").read_bytes() == token + b"\n"
     assert stat.S_IMODE((runtime / "client.token").stat().st_mode) == 0o640
-    (directories.streams / "left").touch()
-    directories.clear_streams()
-    assert list(directories.streams.iterdir()) == []
     with pytest.raises(LockHeld):
         Directories(runtime, short / "other", embedded=False)
     with pytest.raises(LockHeld):
@@ -73,6 +70,23 @@ def test_directories_are_made_for_the_group_only(short: Path) -> None:
     again = Directories(runtime, state, embedded=False)
     assert again.client_token() == token, "clients reconnect to the next daemon with the token they have"
     again.close()
+
+
+def test_streams_that_are_in_use_outlive_the_daemon(short: Path) -> None:
+    directories = Directories(short / "run", short / "state", embedded=False)
+    living, waiting, dead = (socket.socket(socket.AF_UNIX) for _ in range(3))
+    with living, waiting, dead:
+        for name, end in (("1.1", living), ("2.1", waiting), ("3.1", dead)):
+            end.bind(str(directories.streams / name))
+            end.listen(0)
+        with socket.socket(socket.AF_UNIX) as guest:
+            guest.connect(str(directories.streams / "2.1"))  # its owner is frozen: the queue stays full
+            (directories.streams / "left").touch()
+            dead.close()
+            directories.clear_streams()
+            assert sorted(path.name for path in directories.streams.iterdir()) == ["1.1", "2.1"]
+            living.accept()[0].close()  # it has been knocked at
+    directories.close()
 
 
 def test_a_damaged_token_is_replaced(short: Path) -> None:

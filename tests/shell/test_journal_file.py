@@ -361,5 +361,5 @@ def test_the_core_says_what_records_mean_by_default(tmp_path: Path) -> None:
     file = JournalFile(tmp_path)
     write(file, Record(RecordType.BOOT, {"boot": 1}, 0.0))
     file.fold_some(1)
-    assert file.image()["kernel"]["boot"]["number"] == 1
+    assert file.image()["kernel"]["boot"]["last"] == 1
     file.close()
