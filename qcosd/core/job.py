@@ -228,6 +228,7 @@ class Job:
         work.live = [lease for lease in work.live if lease.index not in body["parts"]]
         self.restarts += body.get("died", False)
         work.deaths += body.get("blamed", False)
+        work.strikes += body.get("struck", False)
         work.preemptions += body.get("preempted", False)
         if body.get("again", False):
             self.shots_restarted += self.shots_of(work.batch)
@@ -257,7 +258,7 @@ class Job:
             self.sources.setdefault(batch, {})[kind] = source
         if batch is not None and self.terms.target in made:
             self.batches.arrived.add(batch)
-        work.delivered, work.deaths = True, 0
+        work.delivered, work.deaths, work.strikes = True, 0, 0
         self._retire(work)
 
     def _fenced(self, body: dict[str, Any], at: float) -> None:

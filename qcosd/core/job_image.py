@@ -108,6 +108,7 @@ def _work_body(work: Work, place: int) -> dict[str, Any]:
         "epoch": work.epoch,
         "incarnations": list(work.incarnations),
         "deaths": work.deaths,
+        "strikes": work.strikes,
         "preemptions": work.preemptions,
         "delivered": work.delivered,
         "live": [[lease.index, lease.epoch, lease.incarnation] for lease in work.live],
@@ -116,7 +117,7 @@ def _work_body(work: Work, place: int) -> dict[str, Any]:
 
 def _work(job: Job, body: dict[str, Any]) -> Work:
     work = Work(job, job.steps[body["step"]], body["batch"], tuple(body["numbers"]), body["grant"], body["epoch"])
-    work.incarnations, work.deaths = tuple(body["incarnations"]), body["deaths"]
+    work.incarnations, work.deaths, work.strikes = tuple(body["incarnations"]), body["deaths"], body["strikes"]
     work.preemptions, work.delivered = body["preemptions"], body["delivered"]
     live: Iterable[list[int]] = body["live"]
     work.live = [Lease(work.numbers[i], epoch, work, i, incarnation) for i, epoch, incarnation in live]

@@ -16,7 +16,7 @@ from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
 from qcosd.core.collector import Collector
 from qcosd.core.components import Component, Instance
-from qcosd.core.effects import Disconnect, Effect, Exit, Log, Notify
+from qcosd.core.effects import SIGKILL, Disconnect, Effect, Exit, Log, Notify
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Event, Limits
 from qcosd.core.job import JobState
@@ -264,6 +264,9 @@ class Kernel:
             reason = f"killed by signal {-event.status}"
         else:
             reason = f"exited with status {event.status}"
+        instance = self.supervisor.of_incarnation(event.incarnation)
+        if instance is not None and not instance.fault and event.status in (None, -SIGKILL):
+            instance.outside = True
         self._ended(event.incarnation, reason, now)
 
     def _ended(self, incarnation: int, reason: str, now: float) -> None:
@@ -288,6 +291,7 @@ class Kernel:
 
     def _on_frozen(self, event: events.Frozen, now: float) -> None:
         if (instance := self.supervisor.of_incarnation(event.incarnation)) is not None:
+            instance.outside = True
             self.supervisor.kill(instance, "frozen (stopped by a signal)", now)
 
     def _on_vitals(self, event: events.Vitals, now: float) -> None:

@@ -23,6 +23,9 @@ from qcosd.protocol import error_table
 
 DEFERRALS = 20  # `retry_later` in a row that a work item may get
 DEFER_FIRST, DEFER_MAX = 0.1, 8.0  # seconds until it is tried again: doubling
+STRIKES = (
+    4  # deaths by a signal from outside that count as one: too little memory sends it, and so does somebody's hand
+)
 HOPELESS = 2  # times the attempts of a work item after which it is poison even if nobody else got on
 
 
@@ -145,7 +148,8 @@ class Reports:
         held = self._free(instance.incarnation)
         ours = blamed and instance.wanted and not instance.reborn and not instance.guilty
         in_force = [lease for lease in held if isinstance(lease, Lease) and not lease.revoked]
-        self._lose(in_force, f"{instance.name}: {reason}", instance.component.log, now, died=True, blamed=ours)
+        why = {"blamed": ours and not instance.outside, "struck": ours and instance.outside}
+        self._lose(in_force, f"{instance.name}: {reason}", instance.component.log, now, died=True, **why)
         return bool(held)
 
     def abandon(self, incarnation: int, reason: str, now: float) -> None:
@@ -169,20 +173,22 @@ class Reports:
             if work.delivered:
                 self._scheduler.again(work, reason, now, parts=tuple(indices))
                 continue
-            if why.get("blamed") and (not work.deaths or work.others is None):
+            paid = why.get("blamed") or why.get("struck")
+            if paid and (work.others is None or not work.deaths + work.strikes):
                 work.others = self._scheduler.done_by_others(work)
             streams = len(work.step.parts) > 1 and work.step.parts[1].operation.resumes
             goes_on = streams and indices == {0} and any(not lease.delivers for lease in work.live)
             self._scheduler.again(work, reason, now, parts=(0,) if goes_on else None, **why)
-            if why.get("blamed") and self._is_poison(work):
-                often = f"{work.place} killed its plugin {work.deaths} times in a row"
+            if paid and self._is_poison(work):
+                often = f"{work.place} killed its plugin {work.deaths + work.strikes} times in a row"
                 text = f"{often}; the last time {reason}"
                 self._scheduler.fail(work, error_table("poison", text, {"log": list(log)}), now)
 
     def _is_poison(self, work: Work) -> bool:
         """It has died in many hands in a row. While nobody else gets on either it may be the plugin that is broken."""
         got_on = self._scheduler.done_by_others(work) > (work.others or 0)
-        return work.deaths >= self._attempts * (1 if got_on else HOPELESS)
+        deaths = work.deaths + work.strikes // STRIKES
+        return deaths >= self._attempts * (1 if got_on else HOPELESS)
 
     # Faults of what was delivered
 

@@ -281,7 +281,7 @@ class Supervisor:
         if instance.state is not before or actions:
             instance.since = now if instance.state is not before else instance.since
             if instance.state is State.READY:
-                instance.cause = ""
+                instance.cause, instance.stood = "", True
             self._set_timer(instance, now, entered=instance.state is not before)
             self._changed[instance] = None
             self._promote(component)
@@ -356,6 +356,7 @@ class Supervisor:
         instance.incarnation, instance.token_hash = self.last, hashlib.sha256(token.encode()).hexdigest()
         instance.reborn, instance.pid, instance.started, instance.address = False, 0, "", None
         instance.fault, instance.guilty, instance.excused = "", False, False
+        instance.outside = instance.stood = False
         instance.spawns += 1
         if not any(other.state in ALIVE for other in component.instances if other is not instance):
             component.log.clear()
@@ -382,7 +383,8 @@ class Supervisor:
         if instance.reborn:
             return Trigger.REBORN
         instance.row += 1
-        if instance.guilty or not instance.excused:
+        # Whoever is killed from outside while it stands ready with nothing in hand has done nothing to deserve it.
+        if instance.guilty or not (instance.excused or (instance.outside and instance.stood)):
             deaths.append(now)
             while deaths[0] < now - rule.within:
                 deaths.popleft()

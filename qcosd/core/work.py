@@ -29,7 +29,8 @@ class Work:
     grant: int = 0
     epoch: int = 0
     incarnations: tuple[int, ...] = ()  # who has, or had, each part last
-    deaths: int = 0  # in a row
+    deaths: int = 0  # in a row, of plugins that died over it
+    strikes: int = 0  # in a row, of plugins that were killed from outside meanwhile
     preemptions: int = 0
     delivered: bool = False
     live: list[Lease] = field(default_factory=list)  # leases that have not ended

@@ -303,7 +303,7 @@ class Rig:
         ):
             self.work(component)
 
-    def kill(self, component: str, status: int | None = -9, *, noticed: bool = True) -> None:
+    def kill(self, component: str, status: int | None = -11, *, noticed: bool = True) -> None:
         """The process of a component dies; its connection may be seen to end first."""
         incarnation = self.kernel.supervisor.components[component].incarnation
         if noticed:

@@ -49,7 +49,18 @@ class Stage:
         self.notes = Notes()
         self.daemon = Daemon(world.loop, lambda: world.now, self.notes, {}, lambda code: None)  # type: ignore[arg-type]
         nursery.processes._exited = self.daemon.exited
-        self.daemon.attach(Devices({}, MemoryJournal(self.daemon.durable), None, world.authenticator, nursery.processes, nursery.logs, None, None))  # type: ignore[arg-type]
+        self.daemon.attach(
+            Devices(
+                {},
+                MemoryJournal(self.daemon.durable),
+                None,
+                world.authenticator,
+                nursery.processes,
+                nursery.logs,
+                None,
+                None,
+            )
+        )  # type: ignore[arg-type]
 
     def do(self, *wants: effects.Effect) -> None:
         self.notes.wants.extend(wants)
