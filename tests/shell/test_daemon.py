@@ -123,8 +123,9 @@ def test_a_killed_daemon_leaves_its_place_to_the_next(tmp_path: Path) -> None:
             assert second.ready is not None and second.ready["boot"] == 2
             assert (second.runtime / "client.token").read_bytes() == token
             assert second.client().ask(Type.STATUS).body["boot"] == 2
-            assert wait_gone(pid), "no journal speaks of it"
+            assert second.client().plugin("hello")["pid"] == pid, "the journal speaks of it"
             assert second.stop()[0] == 0
+        assert wait_gone(pid)
 
 
 MALFORMED = [
