@@ -136,7 +136,6 @@ class Daemon:
     def journal_health(self, fault: str) -> None:
         """The journal cannot be written, or (empty) can be again."""
         self._journal_fault = fault
-        report(f"journal: {fault}: tried again every second" if fault else "journal: is written again")
         self.handle(events.JournalHealth(fault))
 
     def look(self) -> None:

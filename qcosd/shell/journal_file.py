@@ -203,7 +203,7 @@ class JournalFile:
             lost = f"{self.path}: ends at position {self.position} of boot {boot}, but has been at position {mark.position} of boot {mark.boot}: what came between is lost"
         else:
             return
-        self.rolled_back = f"{lost}. Stop qcosd and put back a newer copy of {self._directory}, or accept the loss with `qcosctl doctor --accept`"
+        self.rolled_back = f"{lost} (where there is a newer copy of {self._directory}: stop qcosd and put it back)"
         db.execute("INSERT OR REPLACE INTO meta VALUES ('rolled_back', ?)", (self.rolled_back,))
         if mark.position > self.position:
             # Records have to follow each other without a gap: the numbers that are lost go behind the snapshot.

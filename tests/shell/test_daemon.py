@@ -396,6 +396,23 @@ def test_a_damaged_journal_stops_the_daemon_with_a_remedy() -> None:
             assert "journal.db: is damaged" in log and "qcosctl doctor --accept" in log and "Traceback" not in log
 
 
+def test_a_journal_that_has_lost_something_takes_no_new_work() -> None:
+    with Qcosd() as first:
+        first.client().plugin("hello")
+        first.stop(signal.SIGKILL)
+        os.truncate(first.directory / "state" / "journal.db-wal", 0)
+        with Qcosd(directory=first.directory) as second:
+            assert second.ready is not None and second.ready["boot"] == 2
+            sha = hashlib.sha256(b"program").hexdigest()
+            client = second.client()
+            assert client.ask(Type.BLOB_PUT, b"program", sha=sha, size=7).type is Type.BLOB_STORED
+            refusal = client.ask(Type.JOB_SUBMIT, key="k", inputs={"greeting": sha}, options={})
+            assert refusal.type is Type.ERROR and refusal.body["error"]["name"] == "rolled_back"
+            for words in ("journal.db: ends at position 0 of boot 0", "of boot 1", "qcosctl doctor --accept"):
+                assert words in refusal.body["error"]["message"]
+            assert second.stop()[0] == 0
+
+
 def test_a_private_daemon_keeps_no_journal() -> None:
     with Qcosd(embedded=True) as daemon:
         assert daemon.ready is not None
@@ -420,5 +437,5 @@ def test_a_daemon_whose_disk_is_full_serves_and_can_be_stopped(tmp_path: Path) -
         assert client.ask(Type.PING).type is Type.PONG
         code, log = daemon.stop()
         assert code == 0 and "Traceback" not in log
-        assert re.search(r"journal: .*journal.db: cannot be written .*make room", log)
+        assert re.search(r"journal cannot be written .*journal.db.* make room", log)
         assert "the journal ends without its last" in log

@@ -205,7 +205,7 @@ def test_a_loss_is_told_until_it_is_accepted_and_no_number_is_used_twice(tmp_pat
     for boot in (3, 4):
         lost = open_file(place)
         assert (lost.boot, lost.position, lost.image()) == (boot, 3, {"toy": {"a": {"values": [1]}}})
-        for words in ("position 1 of boot 1", "position 3 of boot 2", "qcosctl doctor --accept", str(place)):
+        for words in ("position 1 of boot 1", "position 3 of boot 2", "put it back", str(place)):
             assert words in lost.rolled_back
         if boot == 3:
             lost.close()
