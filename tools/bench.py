@@ -8,6 +8,7 @@ NAME is a case, or `speed` for all of them:
   ready   the daemon: start until it serves, until every plugin is ready, and its resident memory
   idle    share of one core that an idle daemon takes, its plugins not counted
   reweight  new error rates for the windows of a program, and their checks, beside building them
+  journal  appends to the journal: how long each takes, and how many a second when many wait
   decoders  each decoder that is admitted, beside plain matching
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
 """
@@ -263,12 +264,20 @@ def bench_tracker(case: str) -> list[Row]:
     return bench_decoders.rows(row, case)
 
 
+def bench_journal() -> list[Row]:
+    import bench_journal  # beside this file
+
+    with directory() as place:
+        return bench_journal.rows(row, place)
+
+
 CASES: dict[str, Callable[[], list[Row]]] = {
     "cold": bench_cold,
     "warm": bench_warm,
     "status": bench_status,
     "ready": bench_ready,
     "idle": bench_idle,
+    "journal": bench_journal,
     "reweight": partial(bench_tracker, "reweight"),
     "decoders": partial(bench_tracker, "decoders"),
 }
