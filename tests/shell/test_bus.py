@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import signal
 import socket as sockets
+import sys
 import threading
 from dataclasses import replace
 from itertools import pairwise
@@ -200,6 +202,44 @@ def test_messages_queued_before_a_restart_arrive_with_their_identity(tmp_path: P
             world.bus(inbox, "plugins")
             kind, connection, frames = await inbox.next()
             assert (kind, frames, connection.identity) == ("received", [b"while nobody was there"], "hello/1")
+
+    run(test())
+
+
+FROZEN_PEER = """
+import sys, zmq
+peer = zmq.Context().socket(zmq.DEALER)
+peer.linger, peer.plain_username, peer.plain_password = 0, sys.argv[2].encode(), sys.argv[3].encode()
+peer.reconnect_ivl = 20
+peer.connect(sys.argv[1])
+while True:
+    peer.send(b"here")
+    if peer.poll(20):
+        peer.recv()
+"""
+
+
+def test_a_frozen_peer_is_cut_off_and_comes_back_by_itself(tmp_path: Path) -> None:
+    """The same identity at a new address: whoever it is has not ended, and nothing of it has to be let in anew."""
+
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            world.bus(inbox, "plugins", replace(LIMITS, heartbeat=0.05))
+            world.authenticator.admit("hello/1", digest_of(PLUGIN_TOKEN))
+            words = [sys.executable, "-c", FROZEN_PEER, world.endpoint("plugins"), "hello/1", PLUGIN_TOKEN.decode()]
+            peer = await asyncio.create_subprocess_exec(*words)
+            _, old, _ = await inbox.next()
+            peer.send_signal(signal.SIGSTOP)
+            while (report := await inbox.next())[0] != "gone":
+                assert report[1] == old
+            assert report == ("gone", old)
+            peer.send_signal(signal.SIGCONT)
+            kind, new, _ = await inbox.next()
+            assert (kind, new.identity) == ("received", old.identity)
+            assert new.routing != old.routing
+            peer.kill()
+            await peer.wait()
 
     run(test())
 
