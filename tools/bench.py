@@ -9,6 +9,7 @@ NAME is a case, or `speed` for all of them:
   idle    share of one core that an idle daemon takes, its plugins not counted
   reweight  new error rates for the windows of a program, and their checks, beside building them
   decoders  each decoder that is admitted, beside plain matching
+  flood   round trip of a plugin's PING while a client floods the daemon, beside the same without it
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
 """
 
@@ -102,14 +103,14 @@ def directory() -> Iterator[Path]:
 
 
 @contextmanager
-def running_daemon(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+def running_daemon(place: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """A daemon in `place`/run, and the seconds from its start until it served."""
     reading, writing = os.pipe()
     start = time.perf_counter()
     with (place / "daemon.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "qcosd.shell.main", "--ready-fd", str(writing)]
-            + ["--runtime-dir", str(place / "run"), "--state-dir", str(place / "state")],
+            + ["--runtime-dir", str(place / "run"), "--state-dir", str(place / "state"), *options],
             pass_fds=(writing,),
             stdin=subprocess.DEVNULL,
             stderr=log,
@@ -263,6 +264,12 @@ def bench_tracker(case: str) -> list[Row]:
     return bench_decoders.rows(row, case)
 
 
+def bench_flood() -> list[Row]:
+    import bench_flood  # beside this file
+
+    return bench_flood.rows(row, sys.modules[__name__])
+
+
 CASES: dict[str, Callable[[], list[Row]]] = {
     "cold": bench_cold,
     "warm": bench_warm,
@@ -271,6 +278,7 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "idle": bench_idle,
     "reweight": partial(bench_tracker, "reweight"),
     "decoders": partial(bench_tracker, "decoders"),
+    "flood": bench_flood,
 }
 
 

@@ -8,7 +8,7 @@ full peer from an absent one, and end a connection.
 import asyncio
 import enum
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,7 +55,8 @@ class Listener(Protocol):
 
 
 class Bus:
-    """A bound ROUTER that is read in the event loop."""
+    """A bound ROUTER that is read in the event loop. `ahead()`, where given, is called before each message is read: it does what
+    must not wait behind a flood of them."""
 
     def __init__(
         self,
@@ -65,8 +66,10 @@ class Bus:
         domain: str,
         limits: BusLimits,
         listener: Listener,
+        ahead: Callable[[], None] | None = None,
     ) -> None:
         self._loop = loop
+        self._ahead = ahead
         self._limits = limits
         self._listener = listener
         self._expelled: dict[Connection, asyncio.TimerHandle] = {}  # nothing is read from them any more
@@ -113,6 +116,8 @@ class Bus:
         self._socket.close(int(linger * 1000))
 
     def _receive(self) -> bool:
+        if self._ahead is not None:
+            self._ahead()
         try:
             first = self._socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:

@@ -314,6 +314,29 @@ def test_the_successor_of_a_descriptor_is_not_shut_down() -> None:
         assert theirs.recv(100) == b""
 
 
+def test_a_plugin_does_not_wait_behind_clients(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            plugins = world.bus(inbox, "plugins")
+            clients = world.bus(inbox, ahead=plugins.drain_now)
+            plugin, client = world.plugin(asynchronous=False), world.peer(asynchronous=False)
+            for peer in (plugin, client):
+                peer.send(b"hello")
+                await inbox.next()
+            # All of them have arrived before the loop takes its next turn.
+            for _ in range(LIMITS.budget):
+                client.send(b"flood")
+            assert clients._socket.poll(20_000)
+            plugin.send(b"word")
+            assert plugins._socket.poll(20_000)
+            for bus in (clients, plugins):  # polling may have swallowed the edge
+                bus._drain.look_again()
+            assert (await inbox.next())[2] == [b"word"]
+
+    run(test())
+
+
 def test_a_flood_from_clients_does_not_delay_plugins(tmp_path: Path) -> None:
     async def test() -> None:
         async with World(tmp_path) as world:
