@@ -22,7 +22,7 @@ from qcosd.shell.artifacts import Artifacts
 from qcosd.shell.bus import Bus, Sent
 from qcosd.shell.connections import Connection
 from qcosd.shell.gate import Gate, destination_of
-from qcosd.shell.journal import Journal
+from qcosd.shell.journal import Journal, MemoryJournal
 from qcosd.shell.logs import Logs
 from qcosd.shell.notify import ServiceManager
 from qcosd.shell.processes import Processes
@@ -39,6 +39,7 @@ class Devices:
     """What the daemon drives."""
 
     buses: dict[Channel, Bus]
+    journal: Journal | MemoryJournal
     publisher: Publisher
     authenticator: Authenticator
     processes: Processes
@@ -67,7 +68,6 @@ class Daemon:
         self._boot_map = boot_map
         self._finished = finished
         self._devices: Devices | None = None
-        self._journal = Journal(self._durable)
         self._gate = Gate()
         self._events: deque[events.Event] = deque()
         self._secrets: dict[int, bytes] = {}  # incarnation -> boot map that is to be handed over
@@ -76,10 +76,13 @@ class Daemon:
         self._due = 0.0  # when the timer ought to ring
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._journal_fault = ""
+        self._exit: int | None = None
 
     def attach(self, devices: Devices) -> None:
         """Give the daemon its devices, whose callbacks need the daemon. Call once, before the first event."""
         self._devices = devices
+        self._gate = Gate(devices.journal.position)
 
     def listener(self, channel: Channel) -> "ChannelListener":
         """What the ROUTER of a channel reports to."""
@@ -97,7 +100,7 @@ class Daemon:
             while self._events:
                 event = self._events.popleft()
                 for effect in self._kernel.handle(event, self._clock()):
-                    self._gate.submit(destination_of(effect), effect.after, partial(self._perform, effect))
+                    self._gate.submit(destination_of(effect), self._after(effect), partial(self._perform, effect))
                 if isinstance(event, events.Spawned):
                     self._hand_over(event.incarnation)
         finally:
@@ -119,6 +122,19 @@ class Daemon:
         """Tell the kernel what the components have printed."""
         for component, line in self._attached.logs.poll():
             self.handle(events.LogLine(component, line))
+
+    def durable(self, position: int) -> None:
+        """The journal has every record up to `position`."""
+        if not self._closed:
+            self._gate.durable(position)
+            self.handle(events.Durable(position))
+
+    def journal_health(self, fault: str) -> None:
+        """The journal cannot be written, or (empty) can be again."""
+        self._journal_fault = fault
+        report(f"journal: {fault}: tried again every second" if fault else "journal: is written again")
+        self._end_if_nothing_helps()
+        self.handle(events.JournalHealth(fault))
 
     def look(self) -> None:
         """Tell the kernel which processes have been stopped."""
@@ -157,16 +173,23 @@ class Daemon:
             bus.drain_now()  # what has arrived in time is in time
         self.handle(events.Tick(max(0.0, self._clock() - self._due)))
 
-    def _durable(self, position: int) -> None:
-        self._gate.durable(position)
-        self.handle(events.Durable(position))
+    def _after(self, effect: effects.Effect) -> int:
+        if not isinstance(effect, effects.Exit):
+            return effect.after
+        self._exit = effect.code
+        self._end_if_nothing_helps()
+        return self._attached.journal.position  # the end waits for all that is held back: nobody would do it any more
+
+    def _end_if_nothing_helps(self) -> None:
+        if self._exit is not None and self._journal_fault:
+            self._finished(self._exit)  # what waits for the journal might wait for ever
 
     def _hand_over(self, incarnation: int) -> None:
         # The pid of the process is recorded before it learns its secret.
         secret = self._secrets.pop(incarnation, None)
         if secret is not None:
             action = partial(self._attached.processes.hand_over, incarnation, secret)
-            self._gate.submit(("incarnation", incarnation), self._journal.position, action)
+            self._gate.submit(("incarnation", incarnation), self._attached.journal.position, action)
 
     def _perform(self, effect: effects.Effect) -> None:
         devices = self._attached
@@ -185,7 +208,7 @@ class Daemon:
             case effects.Signal(incarnation, signum):
                 devices.processes.signal(incarnation, signum)
             case effects.Append(records, position):
-                self._journal.append(records, position)
+                devices.journal.append(records, position)
             case effects.Look(incarnation):
                 self._events.append(events.Vitals(incarnation, devices.processes.cpu(incarnation)))
             case effects.BlobWrite(ticket, sha, _, offset, data, last):
@@ -195,6 +218,8 @@ class Daemon:
                 devices.artifacts.drop(ticket)
             case effects.BlobRead(ticket, sha, offset, length):
                 devices.artifacts.read(sha, offset, length, partial(self._blob_read, ticket))
+            case effects.BlobDelete(shas):
+                devices.artifacts.delete(shas)
             case effects.Disconnect(channel, address, _, cooldown):
                 self._disconnect(channel, address, cooldown)
             case effects.Notify(fields):

@@ -20,14 +20,15 @@ import zmq
 
 from qcosd import __version__, protocol
 from qcosd.core.events import Channel, Start, Stop
-from qcosd.core.image import Image
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest, ManifestError
 from qcosd.shell.artifacts import Artifacts
 from qcosd.shell.bus import Bus, BusLimits
 from qcosd.shell.config import Config, ConfigError, find_config, load_config
 from qcosd.shell.daemon import Daemon, Devices
-from qcosd.shell.journal import JournalError, next_boot
+from qcosd.shell.journal import Journal, MemoryJournal
+from qcosd.shell.journal_file import JournalFile
+from qcosd.shell.journal_upgrade import JournalError
 from qcosd.shell.lock import LockHeld
 from qcosd.shell.logs import Logs
 from qcosd.shell.manifest import find_manifests
@@ -102,7 +103,9 @@ async def serve(
     ended: asyncio.Future[int] = loop.create_future()
     loop.set_exception_handler(partial(_fault, ended))
     directories.clear_streams()
-    boot = next_boot(directories.state)
+    file = None if embedded else JournalFile(directories.state)
+    image = file.image() if file else {}
+    boot = file.boot if file else 1
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     boot_map = {
         "protocol": protocol.VERSION,
@@ -114,11 +117,11 @@ async def serve(
     daemon = Daemon(loop, time.monotonic, Kernel(), boot_map, partial(_finish, ended))
     service_manager = ServiceManager()
     logs = Logs(directories.logs, settings.logs.max_bytes, settings.logs.keep)
+    journal = Journal(loop, file, daemon.durable, daemon.journal_health) if file else MemoryJournal(daemon.durable)
     artifacts = Artifacts(loop, directories.artifacts, durable=not embedded)
     strays = Strays(directories.state)
     processes = Processes(loop, logs, strays, daemon.exited, embedded)
     authenticator = Authenticator(context, loop, time.monotonic, directories.client_token())
-    image: Image = {}
     survivors = adopt_survivors(image.get("incarnation", {}), processes, authenticator, strays)
     bus = settings.bus
     plugins = Bus(
@@ -139,7 +142,7 @@ async def serve(
     daemon.attach(
         Devices(
             {Channel.PLUGINS: plugins, Channel.CLIENTS: clients},
-            publisher, authenticator, processes, logs, artifacts, service_manager,
+            journal, publisher, authenticator, processes, logs, artifacts, service_manager,
         )
     )  # fmt: skip
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -154,7 +157,8 @@ async def serve(
         daemon.handle(
             Start(
                 manifests, boot, os.getpid(), __version__, secrets.token_bytes(32), time.time(),
-                f"ipc://{directories.streams}/", settings.limits, settings.plugin, image, survivors,
+                f"ipc://{directories.streams}/", settings.limits, settings.plugin, image=image, survivors=survivors,
+                position=journal.position, artifacts=artifacts.contents(), rolled_back=file.rolled_back if file else "",
             )
         )  # fmt: skip
         return await ended
@@ -162,6 +166,7 @@ async def serve(
         processes.close()
         daemon.close()
         artifacts.close()
+        journal.close()
         for server in (plugins, clients, publisher):
             server.close(LINGER)
         authenticator.close()

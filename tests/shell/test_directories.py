@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Directories, locks, boot numbers, the order of effects, and the service manager's socket."""
+"""Directories, locks, the order of effects, and the service manager's socket."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from qcosd.core.records import Record, RecordType
-from qcosd.shell.gate import Gate
-from qcosd.shell.journal import Journal, JournalError, next_boot
+from qcosd.core.effects import BlobDelete, BlobDrop, BlobRead, BlobWrite
+from qcosd.shell.gate import Gate, destination_of
 from qcosd.shell.lock import DirectoryLock, LockHeld
 from qcosd.shell.notify import ServiceManager
 from qcosd.shell.runtime import LONGEST_RUNTIME_PATH, Directories, DirectoryError, remove_stale_private
@@ -155,24 +155,6 @@ def test_a_directory_of_somebody_else_is_refused(short: Path) -> None:
         Directories(short / "run", short / "state", embedded=False)
 
 
-def test_boot_numbers_increase(tmp_path: Path) -> None:
-    assert [next_boot(tmp_path) for _ in range(3)] == [1, 2, 3]
-    (tmp_path / "boot").write_text("garbage")
-    with pytest.raises(JournalError, match="boot"):
-        next_boot(tmp_path)
-
-
-def test_appends_are_durable_in_order() -> None:
-    positions: list[int] = []
-    journal = Journal(positions.append)
-    record = Record(RecordType.BOOT, {}, 0.0)
-    journal.append([record], 1)
-    journal.append([record], 2)
-    assert positions == [1, 2]
-    with pytest.raises(JournalError):
-        journal.append([record], 2)
-
-
 def test_the_gate_waits_for_positions_and_keeps_the_order_of_a_destination() -> None:
     done: list[str] = []
     gate = Gate()
@@ -189,6 +171,29 @@ def test_the_gate_waits_for_positions_and_keeps_the_order_of_a_destination() -> 
     gate.submit("a", 1, lambda: done.append("a1"))
     gate.durable(3)
     assert done[4:] == ["a1", "b3"]
+
+
+def test_the_gate_begins_where_the_journal_ends() -> None:
+    done: list[int] = []
+    gate = Gate(7)
+    gate.submit("a", 7, lambda: done.append(7))
+    gate.submit("a", 8, lambda: done.append(8))
+    assert done == [7]
+
+
+def test_the_gate_keeps_the_order_of_all_that_is_done_to_artifacts() -> None:
+    done: list[object] = []
+    gate = Gate()
+    for effect in (
+        BlobDelete(("a",), after=3),
+        BlobWrite(1, "a", 1, 0, b"x", True),
+        BlobRead(2, "a", 0, 1),
+        BlobDrop(1),
+    ):
+        gate.submit(destination_of(effect), effect.after, partial(done.append, type(effect)))
+    assert done == []
+    gate.durable(3)
+    assert done == [BlobDelete, BlobWrite, BlobRead, BlobDrop]
 
 
 @pytest.mark.parametrize("abstract", [False, True])

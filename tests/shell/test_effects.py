@@ -14,6 +14,7 @@ from shell_world import PLUGIN_TOKEN, Inbox, World, run, until
 from qcosd.core import effects, events
 from qcosd.core.manifest import Manifest
 from qcosd.shell.daemon import Daemon, Devices
+from qcosd.shell.journal import MemoryJournal
 from qcosd.shell.survivors import adopt_survivors
 from qcosd.shell.vitals import Vitals
 from qcosd.shell.zap import digest_of
@@ -48,7 +49,18 @@ class Stage:
         self.notes = Notes()
         self.daemon = Daemon(world.loop, lambda: world.now, self.notes, {}, lambda code: None)  # type: ignore[arg-type]
         nursery.processes._exited = self.daemon.exited
-        self.daemon.attach(Devices({}, None, world.authenticator, nursery.processes, nursery.logs, None, None))  # type: ignore[arg-type]
+        self.daemon.attach(
+            Devices(
+                {},
+                MemoryJournal(self.daemon.durable),
+                None,
+                world.authenticator,
+                nursery.processes,
+                nursery.logs,
+                None,
+                None,
+            )
+        )  # type: ignore[arg-type]
 
     def do(self, *wants: effects.Effect) -> None:
         self.notes.wants.extend(wants)
