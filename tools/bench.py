@@ -10,6 +10,7 @@ NAME is a case, or `speed` for all of them:
   reweight  new error rates for the windows of a program, and their checks, beside building them
   journal  appends to the journal: how long each takes, and how many a second when many wait
   decoders  each decoder that is admitted, beside plain matching
+  flood   round trip of a plugin's PING while a client floods the daemon, beside the same without it
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
 """
 
@@ -103,14 +104,14 @@ def directory() -> Iterator[Path]:
 
 
 @contextmanager
-def running_daemon(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+def running_daemon(place: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """A daemon in `place`/run, and the seconds from its start until it served."""
     reading, writing = os.pipe()
     start = time.perf_counter()
     with (place / "daemon.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "qcosd.shell.main", "--ready-fd", str(writing)]
-            + ["--runtime-dir", str(place / "run"), "--state-dir", str(place / "state")],
+            + ["--runtime-dir", str(place / "run"), "--state-dir", str(place / "state"), *options],
             pass_fds=(writing,),
             stdin=subprocess.DEVNULL,
             stderr=log,
@@ -271,6 +272,12 @@ def bench_journal() -> list[Row]:
         return bench_journal.rows(row, place)
 
 
+def bench_flood() -> list[Row]:
+    import bench_flood  # beside this file
+
+    return bench_flood.rows(row, sys.modules[__name__])
+
+
 CASES: dict[str, Callable[[], list[Row]]] = {
     "cold": bench_cold,
     "warm": bench_warm,
@@ -280,6 +287,7 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "journal": bench_journal,
     "reweight": partial(bench_tracker, "reweight"),
     "decoders": partial(bench_tracker, "decoders"),
+    "flood": bench_flood,
 }
 
 

@@ -135,10 +135,12 @@ async def serve(
     clients = Bus(
         context, loop, f"ipc://{directories.clients_socket}", CLIENTS_DOMAIN,
         BusLimits(bus.client_send_queue, bus.client_receive_queue, bus.client_budget, bus.heartbeat), daemon.listener(Channel.CLIENTS),
+        ahead=plugins.drain_now,
     )  # fmt: skip
     publisher = Publisher(
         context, loop, f"ipc://{directories.events_socket}",
         BusLimits(bus.event_queue, bus.client_receive_queue, bus.client_budget, bus.heartbeat), daemon.subscription_asked,
+        ahead=plugins.drain_now,
     )  # fmt: skip
     directories.open_sockets()
     daemon.attach(
