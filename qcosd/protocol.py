@@ -154,6 +154,7 @@ STREAM_TABLE = (
     Field("endpoint", TEXT, "ZeroMQ endpoint, fresh for each grant epoch"),
     Field("secret", TEXT, "64 hex digits; the first frame of the connecting side proves it"),
     Field("credit", UINT, "block messages that may be outstanding without an acknowledgement"),
+    Field("resumes", FLAG, "whether another consumer may take over: the producer keeps what it needs and waits for GRANT", False),
 )
 HELD_TABLE = (
     Field("lease", UINT, "number of the lease"),

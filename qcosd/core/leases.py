@@ -108,6 +108,7 @@ class Lease:
                 "endpoint": f"{streams}{work.grant}.{work.epoch}",
                 "secret": secret,
                 "credit": job.terms.credit,
+                "resumes": operation.resumes,
             }
         sources = {kind: job.source(work.batch, kind) for kind in operation.checks}
         summaries = {kind: source.summary for kind, source in sources.items() if source and source.summary is not None}

@@ -126,7 +126,7 @@ class Host:
             except ValueError as error:
                 self._session.failed(given.lease, given.epoch, bug_table(error), now)
                 return
-            stream = open_stream(grant, self._around.link(grant))
+            stream = open_stream(grant, self._around.link)
         key = (given.lease, given.epoch)
         lease = Lease(
             given.body,
@@ -169,6 +169,7 @@ class Host:
     def _work(self, operation: Operation, running: _Running) -> None:
         lease, error = running.lease, error_table("internal", "the operation left without a result")
         outcome: Callable[[int, int], None] = lambda n, e: self._session.failed(n, e, error, self._around.clock())  # noqa: E731
+        finished = False
         try:
             if self.slow:
                 lease.cancelled.wait(self.slow)
@@ -181,6 +182,7 @@ class Host:
             }
             facts, summary = dict(result.facts), None if result.summary is None else dict(result.summary)
             outcome = lambda n, e: self._session.done(n, e, outputs, facts, summary, self._around.clock())  # noqa: E731
+            finished = True
         except Revoked:
             error = error_table("cancelled")
         except Refused as refusal:
@@ -197,7 +199,7 @@ class Host:
             error = bug_table(bug)
         finally:
             if running.stream is not None:
-                running.stream.close()
+                running.stream.close(final=finished)
             self._around.post(lambda: self._finish(running, outcome))
 
     def _carry_out(self, operation: Operation, running: _Running) -> Result:
