@@ -12,8 +12,8 @@ from qcos_plugins.matching_tracker.tracker import Reply, Tracker
 
 from qcosd.qec.stream import Acknowledgement, Block, Calibrated
 
-EVERY = 8
-"""Messages from one checkpoint to the next."""
+EVERY = 16
+"""Messages from one checkpoint to the next, at most; less than `qcosd.sdk.stream_session.KEPT`."""
 
 
 def follow(tracker: Any, stream: Any, progress: Callable[[float, str], None], *, checkpoints: bool = True) -> None:
@@ -38,9 +38,11 @@ def follow(tracker: Any, stream: Any, progress: Callable[[float, str], None], *,
             # What was decided is in the checkpoint before anybody acts on it.
             stream.ack(None, *tracker.checkpoint())
             since = 0
+            _answer(stream, replies)
         else:
+            # With its last message acknowledged the producer leaves, and there is nobody to answer.
+            _answer(stream, replies)
             stream.ack()
-        _answer(stream, replies)
         progress(tracker.progress, "decoding")
     if stream.poll() is not None:
         raise StreamFault("something follows the last block")

@@ -146,7 +146,15 @@ def _plans(lease: Any) -> Plans:
         rates = lease.read("calibration", Calibration.from_bytes)
         offset = _offset(lease)
         try:
-            kept[key] = Plans(program, rates, decoder=decoder, buffer=buffer, templates=templates, offset=offset)
+            kept[key] = Plans(
+                program,
+                rates,
+                decoder=decoder,
+                buffer=buffer,
+                templates=templates,
+                offset=offset,
+                sha=lease.inputs["fragments"],
+            )
         except ValueError as error:
             raise Refused("bad_input", str(error)) from error
         if len(kept) > KEPT_PROGRAMS:

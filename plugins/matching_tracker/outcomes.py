@@ -105,9 +105,12 @@ class Outcomes:
     def state(self) -> list[Any]:
         """What there is of it so far, of plain values and bytes, without records."""
         shots = len(self.rounds)
-        arrays = [pack(self.bits), pack(self.undecoded), pack(self.applied), self.rounds.astype(np.uint32)]
+        arrays: list[bytes] = []
+        if self.paths:  # else there is nothing in them
+            arrays = [pack(bits).tobytes() for bits in (self.bits, self.undecoded, self.applied)]
+            arrays.append(self.rounds.astype(np.uint32).tobytes())
         return [
-            [array.tobytes() for array in arrays] if self.paths else [],  # nothing is in them before a path has ended
+            arrays,
             pack(self.discarded).tobytes(),
             pack(self.unread).tobytes(),
             self.paths,

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback import TEMPLATES, prepared, said
 from qcos_plugins.matching_tracker.audit import audit
-from qcos_plugins.matching_tracker.fault import WrongCheckpoint
+from qcos_plugins.matching_tracker.fault import StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.follow import take
 from qcos_plugins.matching_tracker.recording import recorded
 from qcos_plugins.matching_tracker.tracker import CHECKPOINT, Tracker
@@ -85,6 +85,7 @@ def made(follower: Tracker, decisions: dict[str, tuple[Decided, bytes]]) -> Made
         "records": recorded(outcomes, 0),
         "audit": audit(outcomes),
         "decisions": decisions,
+        "rates": follower.plans.calibration.to_bytes(),
     }
 
 
@@ -203,6 +204,17 @@ def test_a_checkpoint_of_other_work_is_refused(what: str, successor: Callable[[]
 def test_what_is_no_checkpoint_is_refused(spoiled: bytes) -> None:
     with pytest.raises(WrongCheckpoint, match="checkpoint"):
         tracker(nested(), 21).restore(spoiled)
+
+
+def test_hardware_s_clock_does_not_go_back_because_the_tracker_died() -> None:
+    follower, messages = tracker(nested(), 21), damaged(21)
+    for message in messages[:3]:
+        take(follower, *message)
+    successor = tracker(nested(), 21)
+    successor.restore(*follower.checkpoint())
+    header, frames = messages[3]
+    with pytest.raises(StreamFault, match="clock went from"):
+        take(successor, {**header, "t_hw_ns": messages[2][0]["t_hw_ns"] - 1}, frames)
 
 
 def test_a_discard_after_a_death_hits_the_right_shots() -> None:
