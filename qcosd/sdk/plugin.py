@@ -147,9 +147,10 @@ class _Life:
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signum, self._stop, f"got {signal.Signals(signum).name}", 0)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self._dealer = Dealer(self._context, boot.endpoint, boot.identity, boot.token)
+        self._dealer = Dealer(self._context, boot.endpoint, boot.identity, boot.token, immediate=True)
         self._readable = Readable(self._loop, self._dealer.socket, self._receive)
-        self._session.hello(now)
+        self._monitored = Readable(self._loop, self._dealer.monitor, self._receive)
+        self._session.lost(now)
         self._flush()
         try:
             return await self._over
@@ -185,8 +186,10 @@ class _Life:
         self._handle(self._session.elapse(time.monotonic()))
 
     def _receive(self) -> bool:
+        self._dealer.flush()  # before reading, which notices all that this call may have swallowed
         frames = self._dealer.receive()
         if frames is None:
+            self._look_at_connection()  # only now: what has come over the old one still counts
             return False
         try:
             happenings = self._session.handle(frames, time.monotonic())
@@ -195,6 +198,18 @@ class _Life:
             return False
         self._handle(happenings)
         return True
+
+    def _look_at_connection(self) -> None:
+        """libzmq connects again by itself.  Whoever is there now has not been greeted yet."""
+        there = self._dealer.changed()
+        if there is None:
+            return
+        self._dealer.forget()
+        if there:
+            self._session.hello(time.monotonic())
+        else:
+            self._session.lost(time.monotonic())
+        self._flush()
 
     def _handle(self, happenings: list[PluginHappening]) -> None:
         for happening in self._host.handle(happenings):
@@ -275,6 +290,7 @@ class _Life:
         if self._timer is not None:
             self._timer.cancel()
         self._readable.close()
+        self._monitored.close()
         self._session.goodbye("stopped")
         self._dealer.send(self._session.outgoing())
         self._dealer.close(_LAST_WORDS)

@@ -14,7 +14,7 @@ import zmq.asyncio
 
 from qcosd.shell.bus import Bus, BusLimits
 from qcosd.shell.connections import Connection
-from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator
+from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator, digest_of
 
 PATIENCE = 30.0  # seconds until a test that waits for what never comes is a failure
 CLIENT_TOKEN = b"c" * 64
@@ -135,7 +135,7 @@ class World:
         return socket
 
     def plugin(self, identity: str = "hello/1", **options: Any) -> Any:
-        self.authenticator.admit(identity, PLUGIN_TOKEN)
+        self.authenticator.admit(identity, digest_of(PLUGIN_TOKEN))
         return self.peer(name="plugins", user=identity.encode(), token=PLUGIN_TOKEN, **options)
 
     async def __aenter__(self) -> World:

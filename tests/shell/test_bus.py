@@ -18,6 +18,7 @@ from shell_world import LIMITS, PLUGIN_TOKEN, Inbox, World, disconnected, run, u
 from qcosd.protocol import MAX_FRAME
 from qcosd.shell.bus import BusLimits, Sent
 from qcosd.shell.connections import Connection
+from qcosd.shell.zap import digest_of
 
 
 def test_identity_is_what_authentication_says(tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_messages_queued_before_a_restart_arrive_with_their_identity(tmp_path: P
             await cut
             await peer.send(b"while nobody was there")  # queued by the peer's libzmq, and delivered before any HELLO
             world.serve()
-            world.authenticator.admit("hello/1", PLUGIN_TOKEN)
+            world.authenticator.admit("hello/1", digest_of(PLUGIN_TOKEN))
             world.bus(inbox, "plugins")
             kind, connection, frames = await inbox.next()
             assert (kind, frames, connection.identity) == ("received", [b"while nobody was there"], "hello/1")
