@@ -43,6 +43,8 @@ class Instance:
     slots: int = 1  # leases at a time
     fault: str = ""  # why the kernel put an end to the present process
     guilty: bool = False  # the kernel put an end to it for what it delivered: it pays for this death itself
+    outside: bool = False  # its end came from outside: a signal of somebody else, or nobody knows
+    stood: bool = False  # the present process has been ready
     excused: bool = False  # the present process had a lease in hand when it died, which pays for the death
     since: float = 0.0  # when the state was entered
     spawns: int = 0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SIGKILL = 9
 SIGTERM = 15
+SIGSTOP = 19
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ class Limits:
     attempts: int = 5  # deaths of one work item in a row that make it poison
     credit: int = 8  # of a stream
     batch: int = 256  # shots of a batch where the job names none
+    artifact_grace: float = 3600.0  # for which an artifact is kept that nothing refers to
+    collect_every: float = 600.0  # between two looks for such artifacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Start:
     configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
     # What the journal has of earlier boots: area -> name -> body, see ``qcosd.core.image``.
     image: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    position: int = 0  # of the journal's last record
     survivors: tuple[Survivor, ...] = ()
     artifacts: Mapping[str, int] = field(default_factory=dict)  # digest -> bytes of what the store has
     rolled_back: str = ""  # why the journal has lost what it once had; empty where it has not
@@ -200,7 +203,8 @@ class BlobData:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Nothing but time. To be sent when ``Kernel.next_deadline()`` has come. ``late``: seconds by which this one came too late."""
+    """Nothing but time. To be sent when ``Kernel.next_deadline()`` has come. ``late``: seconds by which it comes too late, which
+    is the time that the daemon did not run or had other work: nobody was heard meanwhile."""
 
     late: float = 0.0
 

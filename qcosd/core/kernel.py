@@ -10,21 +10,24 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from qcosd.core import events
+from qcosd.core import events, recovery
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
+from qcosd.core.collector import Collector
 from qcosd.core.components import Component, Instance
-from qcosd.core.effects import Disconnect, Effect, Exit, Log, Notify
+from qcosd.core.effects import SIGKILL, Disconnect, Effect, Exit, Log, Notify
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Event, Limits
-from qcosd.core.jobs import Jobs, JobState
+from qcosd.core.job import JobState
+from qcosd.core.jobs import Jobs
 from qcosd.core.lifecycle import State
 from qcosd.core.liveness import Liveness
 from qcosd.core.outbox import Outbox
 from qcosd.core.peers import Peer, Peers
 from qcosd.core.quota import Quota
 from qcosd.core.records import RecordType
+from qcosd.core.reports import Reports
 from qcosd.core.requests import Refused, Reply, Requests
 from qcosd.core.scheduler import Scheduler
 from qcosd.core.session import Session
@@ -46,6 +49,7 @@ class Kernel:
         self.limits: Limits = start.limits
         self.outbox = Outbox()
         self.outbox.boot = start.boot
+        self.outbox.position = start.position
         self.alarms = Alarms()
         self.counters: Counter[str] = Counter()
         self.entropy = Entropy(start.entropy)
@@ -61,6 +65,12 @@ class Kernel:
             self.outbox, self.alarms, self.entropy, self.jobs, self.supervisor, self.blobs, start.limits, start.streams
         )  # fmt: skip
         self.session = Session(self.outbox, self.peers, self.supervisor, start)
+        self.reports = Reports(
+            self.alarms, self.jobs, self.supervisor, self.blobs, self.scheduler, start.limits.attempts
+        )  # fmt: skip
+        self.collector = Collector(self.outbox, self.alarms, self.blobs, self.jobs, start.limits)
+        self.rolled_back = ""  # what the journal has lost, as long as nobody has accepted that
+        self.journal_fault = ""
         self.draining = False
         self._started = False
         self._exiting = False
@@ -82,6 +92,8 @@ class Kernel:
             return "stopping"
         if self.draining:
             return "draining"
+        if self.rolled_back or self.journal_fault:
+            return "degraded"
         if any(component.failed for component in self.supervisor.components.values()):
             return "degraded"
         return "ready" if self._started else "starting"
@@ -103,10 +115,6 @@ class Kernel:
             self._lose(instance, reason, now)
             self.supervisor.gone(instance, reason, now)
 
-    def rolled_back(self, evidence: str) -> None:
-        """Somebody has seen what the journal does not know: it has lost records. Only said, so far."""
-        self.log("journal rolled back", evidence=evidence)
-
     def log(self, text: str, **fields: Any) -> None:
         """A line of the daemon's log."""
         self.outbox.put(Log(text, fields))
@@ -115,11 +123,13 @@ class Kernel:
 
     def _on_start(self, event: events.Start, now: float) -> None:
         self._assemble(event)
-        self.jobs.wall = self.outbox.wall = event.wall - now
+        self.outbox.wall, self.outbox.position = event.wall - now, event.position
         self.outbox.append(RecordType.BOOT, now, boot=event.boot, pid=event.pid, version=event.version)
-        self.supervisor.restore(event.image, event.survivors, now)
-        self.supervisor.start_all(now)
-        self.log("started", version=event.version, boot=event.boot, plugins=sorted(self.supervisor.components))
+        recovery.restore(self, event, now)
+        if event.rolled_back:
+            recovery.fence(self, event.rolled_back, now)
+        else:
+            recovery.begin(self, now)
         self.outbox.put(Notify({"READY": "1", "STATUS": "starting plugins"}))
 
     def _on_stop(self, event: events.Stop, now: float) -> None:
@@ -158,12 +168,15 @@ class Kernel:
             return
         if instance is not None:
             if message.body.get("boot", 0) > self.start.boot:
-                self.rolled_back(
-                    f"{instance.name} has seen boot {message.body['boot']}; this is boot {self.start.boot}"
-                )
+                seen = f"{instance.name} has seen boot {message.body['boot']}, and this is boot {self.start.boot}"
+                recovery.fence(self, seen, now)
+                return
             self.liveness.watch(instance, now)
-            if peer is None:
-                self.scheduler.reconcile(instance, message.body.get("leases", []), now)
+            held = message.body.get("leases", [])
+            if any(row["lease"] > self.scheduler.leases.last for row in held):
+                recovery.fence(self, f"{instance.name} holds a lease that was never given out", now)
+            elif peer is None:
+                self.reports.reconcile(instance, held, now)
 
     def _call(self, peer: Peer, message: Message, now: float) -> None:
         """Hand a message to its handler; a request gets its one answer, now or when its slot is."""
@@ -230,7 +243,7 @@ class Kernel:
 
     def _lose(self, instance: Instance, reason: str, now: float) -> None:
         """A process has ended or is about to: its leases go back."""
-        instance.excused |= self.scheduler.lost(instance, reason, now)
+        instance.excused |= self.reports.lost(instance, reason, now)
 
     def _on_subscribe(self, event: events.Subscribe, now: float) -> None:
         if not event.on:
@@ -251,6 +264,9 @@ class Kernel:
             reason = f"killed by signal {-event.status}"
         else:
             reason = f"exited with status {event.status}"
+        instance = self.supervisor.of_incarnation(event.incarnation)
+        if instance is not None and not instance.fault and event.status in (None, -SIGKILL):
+            instance.outside = True
         self._ended(event.incarnation, reason, now)
 
     def _ended(self, incarnation: int, reason: str, now: float) -> None:
@@ -275,13 +291,19 @@ class Kernel:
 
     def _on_frozen(self, event: events.Frozen, now: float) -> None:
         if (instance := self.supervisor.of_incarnation(event.incarnation)) is not None:
+            instance.outside = True
             self.supervisor.kill(instance, "frozen (stopped by a signal)", now)
 
     def _on_vitals(self, event: events.Vitals, now: float) -> None:
         self.liveness.seen(event.incarnation, event.cpu, now)
 
     def _on_journal_health(self, event: events.JournalHealth, now: float) -> None:
-        """Not used yet."""
+        if event.fault != self.journal_fault:
+            self.journal_fault = event.fault
+            self.log(
+                "the journal cannot be written" if event.fault else "the journal can be written again",
+                reason=event.fault or "-",
+            )
 
     def _on_blob_written(self, event: events.BlobWritten, now: float) -> None:
         self.blobs.written(event.ticket, event.offset, event.error, now)
@@ -306,13 +328,15 @@ class Kernel:
             case "surplus":
                 self.supervisor.shrink(subject, lambda i: not self.scheduler.leases.load(i.incarnation), now)
             case "lease":
-                if (instance := self.scheduler.expire(subject, now)) is not None:
+                if (instance := self.reports.expire(subject, now)) is not None:
                     self.supervisor.kill(instance, "did not give up a revoked lease", now)
             case "job":
                 text = f"not done within {subject.terms.deadline:g} s" + (f": {subject.cause}" if subject.cause else "")
                 self.scheduler.end(subject, JobState.FAILED, now, "deadline", text)
             case "retry":
                 self.scheduler.stir()
+            case "collect":
+                self.collector.collect(now)
 
     # After every event
 
@@ -321,7 +345,7 @@ class Kernel:
         self.supervisor.advance(now)
         if changed := self.supervisor.take_changed():
             self.scheduler.stir()
-        if not self.supervisor.stopping:
+        if not self.supervisor.stopping and not self.rolled_back:
             self.scheduler.fill(now)
         for instance in changed:
             row = instance.describe(now)
@@ -330,7 +354,9 @@ class Kernel:
             self._answer_component(instance.component, now)
         for job in self.jobs.take_ended():
             for slot in self.requests.parked(job.topic):
-                self.requests.answer(slot, Reply(Type.JOB_DOCUMENT, {"document": self.jobs.document(job, now)}, after=self.outbox.position), now)  # fmt: skip
+                self.requests.answer(slot, Reply(Type.JOB_DOCUMENT, {"document": self.jobs.document(job, now)}), now)
+        if names := self.jobs.take_forgotten():
+            self.requests.forget_jobs(names, now)
         self._announce()
         if self.supervisor.stopping and self.supervisor.at_rest and not self._exiting:
             self._exiting = True

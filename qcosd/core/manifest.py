@@ -61,8 +61,26 @@ class Operation:
     each: str = "job"  # job | batch
     stream_in: str | None = None
     stream_out: str | None = None
+    resumes: bool = False  # of a producer: it can go on with another consumer where the last one had come to
     preempt: str = "never"  # never | boundary | kill
     budget: float = 3600.0
+
+    @classmethod
+    def of(cls, table: dict[str, Any]) -> Operation:
+        """The operation that ``table`` was made of; what later versions add is left out."""
+        known: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in table.items() if name in cls.__slots__
+        }
+        return cls(**known)
+
+    def table(self) -> dict[str, Any]:
+        """What differs from the defaults, as the journal has it."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            n: list(v) if isinstance(v, tuple) else v
+            for n, v in values.items()
+            if v != Operation.__dataclass_fields__[n].default
+        }
 
     @property
     def name(self) -> str:
@@ -153,5 +171,7 @@ def _check_operation(operation: Operation) -> None:
         raise ManifestError("operation.checks: an operation that checks produces nothing and has no stream")
     if strangers := [kind for kind in operation.checks if kind not in operation.consumes]:
         raise ManifestError(f"operation.checks: {strangers[0]!r} is not among `consumes`")
+    if operation.resumes and not operation.stream_out:
+        raise ManifestError("operation.resumes: only producers of a stream go on with another consumer")
     if operation.stream_in and operation.stream_out:
         raise ManifestError("operation.stream_out: an operation has one stream at most")

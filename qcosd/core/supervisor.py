@@ -78,6 +78,12 @@ class Supervisor:
             instance.wanted = False
         self.advance(now)
 
+    def suspend(self, now: float) -> None:
+        """Kill whatever runs, and start nothing until the next ``start_all``."""
+        for instance in self.instances():
+            instance.wanted = instance.reborn = False
+            self.fire(instance, Trigger.KILL if instance.state in ALIVE else Trigger.STOP, now)
+
     def kill_all(self, now: float) -> None:
         """SIGKILL to whatever runs."""
         for instance in self.instances():
@@ -104,16 +110,17 @@ class Supervisor:
                 if not missing:
                     self.fire(instance, Trigger.SATISFIED, now)
 
-    def want_more(self, name: str, now: float) -> None:
-        """All processes of a component are busy and work waits: one more is started, up to ``max_replicas``."""
+    def want_more(self, name: str, now: float) -> bool:
+        """All processes of a component are busy and work waits: one more is started, up to ``max_replicas``. Whether one is coming."""
         component = self.components[name]
         rule, active = component.manifest, component.active
         if rule.most_replicas == rule.replicas or not component.wanted or component.failed or self.stopping:
-            return
+            return False
         self._alarms.set(("surplus", component), now + self._limits.surplus_idle)
         if len(active) < rule.most_replicas and all(instance.takes_leases for instance in active):
             self.fire(component.add(Role.ACTIVE), Trigger.START, now)
             self.advance(now)
+        return any(instance.serviceable and not instance.takes_leases for instance in component.active)
 
     def shrink(self, component: Component, idle: Callable[[Instance], bool], now: float) -> None:
         """Nobody has wanted more for a while: stop one process that is more than ``replicas`` and has nothing to do."""
@@ -134,6 +141,11 @@ class Supervisor:
     def active(self, name: str) -> list[Instance]:
         """Instances of a component to which work may be given."""
         return [instance for instance in self.components[name].instances if instance.takes_leases]
+
+    def address_of(self, incarnation: int) -> Address | None:
+        """Where the process of an incarnation is connected; None while it is not."""
+        instance = self._alive.get(incarnation)
+        return None if instance is None else instance.address
 
     def serviceable(self, component: Component) -> bool:
         """Whether the component, and what it waits for, will be ready without anybody's help."""
@@ -270,7 +282,7 @@ class Supervisor:
         if instance.state is not before or actions:
             instance.since = now if instance.state is not before else instance.since
             if instance.state is State.READY:
-                instance.cause = ""
+                instance.cause, instance.stood = "", True
             self._set_timer(instance, now, entered=instance.state is not before)
             self._changed[instance] = None
             self._promote(component)
@@ -345,6 +357,7 @@ class Supervisor:
         instance.incarnation, instance.token_hash = self.last, hashlib.sha256(token.encode()).hexdigest()
         instance.reborn, instance.pid, instance.started, instance.address = False, 0, "", None
         instance.fault, instance.guilty, instance.excused = "", False, False
+        instance.outside = instance.stood = False
         instance.spawns += 1
         if not any(other.state in ALIVE for other in component.instances if other is not instance):
             component.log.clear()
@@ -371,7 +384,8 @@ class Supervisor:
         if instance.reborn:
             return Trigger.REBORN
         instance.row += 1
-        if instance.guilty or not instance.excused:
+        # Whoever is killed from outside while it stands ready with nothing in hand has done nothing to deserve it.
+        if instance.guilty or not (instance.excused or (instance.outside and instance.stood)):
             deaths.append(now)
             while deaths[0] < now - rule.within:
                 deaths.popleft()

@@ -23,6 +23,7 @@ COMMANDS = {
     "plugin": "qcosd.ctl.plugin:plugin",
     "status": "qcosd.ctl.status:status",
     "events": "qcosd.ctl.events:events",
+    "chaos": "qcosd.ctl.chaos:chaos",
     "decoders": "qcosd.ctl.decoders:decoders",
     "version": "qcosd.ctl.version:version",
 }

@@ -111,7 +111,7 @@ def test_another_provider_takes_over_and_the_job_says_so() -> None:
     rig.kill("main", status=0)
     rig.work("spare")
     document = rig.document(client, job)
-    assert (document["state"], document["plan"]) == ("done", {"hello.greet": "spare"})
+    assert (document["state"], document["plan"]["providers"]) == ("done", {"hello.greet": "spare"})
     assert document["degraded"] == ["hello.greet: spare took over from main"]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kernel_rig import HELLO, Rig, manifest, plugin, received
 
 from qcosd.core.calls import HANDLERS
-from qcosd.core.effects import BlobWrite, Disconnect, Signal
+from qcosd.core.effects import SIGSTOP, BlobWrite, Disconnect, Signal
 from qcosd.core.events import Address, BlobWritten, Channel, Exited, Limits, PeerGone, Received, Stop
 from qcosd.core.manifest import Operation
 from qcosd.protocol import SPECS, Message, Side, Type
@@ -152,16 +152,29 @@ def test_submit_is_idempotent_by_identity_and_key() -> None:
     assert rig.ask(bob, Type.JOB_SUBMIT, GREETING, key="k").body != first.body
     assert rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k2").body != first.body
     rig.advance(86_401.0)
-    assert rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k").body != first.body
+    assert rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k").body == first.body  # as long as the job is remembered
 
 
-def test_the_oldest_keys_are_forgotten_when_there_are_too_many() -> None:
-    rig = Rig(HELLO, limits=Limits(keys_kept=3))
+def test_a_key_is_kept_as_long_as_its_job() -> None:
+    rig = Rig(HELLO, limits=Limits(jobs_kept=1, keys_kept=1))
     client = rig.client()
-    jobs = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "abcd"}
-    again = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "dcb"}
-    assert again == {key: jobs[key] for key in "dcb"}
-    assert rig.ask(client, Type.JOB_SUBMIT, GREETING, key="a").body["job"] not in jobs.values()
+    jobs = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "abc"}
+    for key in "ab":
+        rig.ask(client, Type.JOB_CANCEL, {"job": jobs[key]})
+    again = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "bc"}
+    assert again == {key: jobs[key] for key in "bc"}
+    assert rig.ask(client, Type.JOB_SUBMIT, GREETING, key="a").body["job"] not in jobs.values()  # it was forgotten
+
+
+def test_keys_of_other_requests_are_forgotten_after_a_day_or_when_there_are_too_many() -> None:
+    rig = Rig(HELLO, limits=Limits(keys_kept=2))
+    client = rig.client()
+    for key in "abc":
+        assert rig.ask(client, Type.DRAIN, {"on": True}, key=key).type is Type.ACK
+    assert rig.refusal(client, Type.DRAIN, {"on": False}, key="b") == "key_conflict"
+    assert rig.ask(client, Type.DRAIN, {"on": False}, key="a").type is Type.ACK  # the oldest
+    rig.advance(86_401.0)
+    assert rig.ask(client, Type.DRAIN, {"on": True}, key="a").type is Type.ACK
 
 
 def test_a_refused_request_leaves_its_key_free() -> None:
@@ -237,6 +250,14 @@ def test_fault_injection_is_a_right() -> None:
     assert rig.ask(rig.address("chaos"), Type.PLUGIN_FAULT, fault).type is Type.ACK
     assert rig.read(rig.address("hello"), Type.FAULT).body == {"kind": "hang", "seconds": 3.0}
     assert rig.refusal(rig.client(), Type.PLUGIN_FAULT, {"plugin": "nobody", "kind": "crash"}) == "no_such_plugin"
+
+
+def test_freezing_is_a_signal_that_no_plugin_can_refuse() -> None:
+    rig = Rig(HELLO)
+    incarnation = rig.kernel.supervisor.components["hello"].incarnation
+    assert rig.ask(rig.client(), Type.PLUGIN_FAULT, {"plugin": "hello", "kind": "freeze"}).type is Type.ACK
+    assert Signal(incarnation, SIGSTOP) in rig.effects
+    assert not [message for message in rig.inbox[rig.address("hello")] if message.type is Type.FAULT]
 
 
 @pytest.mark.parametrize(
