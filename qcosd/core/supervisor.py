@@ -219,7 +219,6 @@ class Supervisor:
         self._outbox.append(RecordType.INCARNATION_END, now, incarnation=instance.incarnation, reason=reason)
         del self._alive[instance.incarnation]
         component, rule = instance.component, instance.component.manifest.restart
-        reason = instance.fault or reason
         trigger = self._sentence(instance, now)
         if trigger is Trigger.GAVE_UP:
             if rule.policy == "always":
