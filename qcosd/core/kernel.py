@@ -276,7 +276,8 @@ class Kernel:
             return
         if (peer := self.peers.of_incarnation(incarnation)) is not None:
             self._part(peer)
-        self._lose(instance, instance.fault or reason, now)
+        reason = instance.fault or reason
+        self._lose(instance, reason, now)
         self.supervisor.exited(instance, reason, now)
         if instance.wanted:
             state = str(instance.state)
