@@ -112,14 +112,43 @@ def test_a_second_daemon_is_refused_and_told_the_pid() -> None:
 def test_a_killed_daemon_leaves_its_place_to_the_next(tmp_path: Path) -> None:
     with Qcosd() as first:
         token = (first.runtime / "client.token").read_bytes()
-        pid = first.client().plugin("hello")["pid"]
         first.stop(signal.SIGKILL)
-        os.kill(pid, 0)  # a plugin outlives a service, and holds no lock of it
         with Qcosd(directory=first.directory) as second:
             assert second.ready is not None and second.ready["boot"] == 2
             assert (second.runtime / "client.token").read_bytes() == token
             assert second.client().ask(Type.STATUS).body["boot"] == 2
-            assert wait_gone(pid), "no journal speaks of it"
+            assert second.stop()[0] == 0
+
+
+def test_plugins_outlive_the_daemon_again_and_again() -> None:
+    with Qcosd() as first:
+        row = wait_ready(first.client(), "hello")
+        pid, incarnation = int(str(row["pid"])), int(str(row["incarnation"]))
+        first.stop(signal.SIGKILL)
+        os.kill(pid, 0)  # it holds no lock of the daemon: the next one starts beside it
+        with Qcosd(directory=first.directory) as second:
+            row = wait_ready(second.client(), "hello")
+            assert (row["pid"], row["incarnation"]) == (pid, incarnation)
+            second.stop(signal.SIGKILL)
+            with Qcosd(directory=first.directory) as third:
+                client = third.client()
+                row = wait_ready(client, "hello")
+                assert (row["pid"], row["incarnation"]) == (pid, incarnation)
+                # It is not a child of this daemon, which sees it all the same: its end, and that it was stopped.
+                os.kill(pid, signal.SIGSTOP)
+                row = wait_ready(client, "hello", after=incarnation)
+                assert wait_gone(pid) and row["pid"] != pid
+                assert third.stop()[0] == 0
+                assert wait_gone(int(str(row["pid"])))
+
+
+def test_plugins_that_end_while_there_is_no_daemon_are_replaced() -> None:
+    with Qcosd() as first:
+        row = wait_ready(first.client(), "hello")
+        first.stop(signal.SIGKILL)
+        os.kill(int(str(row["pid"])), signal.SIGKILL)
+        with Qcosd(directory=first.directory) as second:
+            assert wait_ready(second.client(), "hello", after=int(str(row["incarnation"])))["pid"] != row["pid"]
             assert second.stop()[0] == 0
 
 
