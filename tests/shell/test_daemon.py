@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import zmq
+import zmq.utils.monitor
 from journal_world import small_disk
 from qcosd_process import PATIENCE, Client, Qcosd, wait_gone
 
@@ -154,6 +155,30 @@ def test_plugins_that_end_while_there_is_no_daemon_are_replaced() -> None:
         with Qcosd(directory=first.directory) as second:
             assert wait_ready(second.client(), "hello", after=int(str(row["incarnation"])))["pid"] != row["pid"]
             assert second.stop()[0] == 0
+
+
+def test_a_daemon_that_was_frozen_keeps_its_plugins() -> None:
+    with Qcosd(config="[bus]\nheartbeat = 0.05\n") as daemon:
+        client = daemon.client()
+        row = wait_ready(client, "hello")
+        watcher = client._socket(zmq.DEALER, "clients.sock")
+        silent = watcher.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        silent.rcvtimeo = PATIENCE
+        watcher.disconnect(watcher.last_endpoint)
+        watcher.heartbeat_ivl, watcher.heartbeat_timeout = 200, 200  # gives up long after the daemon itself would
+        watcher.connect(f"ipc://{daemon.runtime}/clients.sock")
+        while zmq.utils.monitor.recv_monitor_message(silent)["event"] != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            pass
+        daemon.process.send_signal(signal.SIGSTOP)
+        while zmq.utils.monitor.recv_monitor_message(silent)["event"] != zmq.EVENT_DISCONNECTED:
+            pass
+        daemon.process.send_signal(signal.SIGCONT)
+        watcher.disable_monitor()
+        silent.close(0)
+        watcher.close(0)
+        with_new_connection = daemon.client()
+        again = wait_ready(with_new_connection, "hello")
+        assert (again["pid"], again["incarnation"]) == (row["pid"], row["incarnation"])
 
 
 MALFORMED = [
@@ -350,11 +375,15 @@ def test_a_bug_in_the_kernel_ends_the_daemon_loudly(tmp_path: Path) -> None:
         "Kernel.handle = broken\nmain()\n"
     )
     with Qcosd(program=(str(broken),)) as daemon:
+        pid = daemon.client().plugin("hello")["pid"]
         events = daemon.client().subscriber("kernel")
         code, log = daemon.wait()
         events.close()
         assert code == 70
         assert "internal fault" in log and "LookupError: a bug" in log
+        with Qcosd(directory=daemon.directory) as another:
+            assert wait_ready(another.client(), "hello")["pid"] == pid, "the plugins are in order"
+            assert another.stop()[0] == 0
 
 
 @pytest.mark.parametrize(
