@@ -92,6 +92,11 @@ class Host:
         """Leases for which something still runs, revoked ones included."""
         return len(self._running)
 
+    @property
+    def waiting(self) -> int:
+        """Leases among those whose operation waits for an answer of the kernel."""
+        return sum(bool(running.talks) for running in self._running.values())
+
     def handle(self, happenings: Iterable[PluginHappening]) -> list[PluginHappening]:
         """Take what the session reports; returns what is left for the owner."""
         left: list[PluginHappening] = []
