@@ -26,6 +26,9 @@ ERRORS: dict[str, ErrorSpec] = {
     "deadline": ErrorSpec(8, True, "the deadline of the request has passed"),
     "no_reply": ErrorSpec(9, True, "whoever should have answered is gone"),
     "shutting_down": ErrorSpec(10, True, "the kernel is stopping or draining and takes no new work"),
+    "rolled_back": ErrorSpec(
+        12, False, "the journal has lost what it once had; new work waits until somebody accepts that"
+    ),
     "internal": ErrorSpec(11, False, "a bug; please report it with the log"),
     # 100-199: what a request names
     "no_such_job": ErrorSpec(100, False, "no job has that name"),

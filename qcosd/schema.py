@@ -60,6 +60,10 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _is_instance(name: str, colon: str, number: str) -> bool:
+    return name != "" and _NAME.issuperset(name) and (number.isascii() and number.isdigit() if colon else True)
+
+
 UINT = _simple("uint", lambda v: type(v) is int and 0 <= v <= UINT_MAX)
 INT = _simple("int", lambda v: type(v) is int)
 NUMBER = _simple("number", _is_number)
@@ -68,6 +72,9 @@ FRACTION = _simple("fraction", lambda v: _is_number(v) and 0 <= v <= 1)
 FLAG = _simple("flag", lambda v: type(v) is bool)
 TEXT = _simple("text", lambda v: type(v) is str and len(v) <= 65536)
 NAME = _simple("name", lambda v: type(v) is str and 0 < len(v) <= 128 and _NAME.issuperset(v))
+INSTANCE = _simple(
+    "name or name:number", lambda v: type(v) is str and 0 < len(v) <= 128 and _is_instance(*v.partition(":"))
+)
 KEY = _simple("key", lambda v: type(v) is str and 0 < len(v) <= 128)
 SHA256 = _simple("sha256", lambda v: type(v) is str and len(v) == 64 and _HEX.issuperset(v))
 MAP = _simple("map", lambda v: type(v) is dict and all(type(k) is str for k in v))

@@ -13,9 +13,12 @@ MAX_LINES = 400
 
 # A package may import from these packages of ours, and from itself.
 ARROWS: dict[str, set[str]] = {
-    "qcosd.protocol": set(),
-    "qcosd.core": {"qcosd.protocol"},
-    "qcosd.shell": {"qcosd.protocol", "qcosd.core"},
+    "qcosd.schema": set(),
+    "qcosd.errors": set(),
+    "qcosd.messages": {"qcosd.schema"},
+    "qcosd.protocol": {"qcosd.schema", "qcosd.errors", "qcosd.messages"},
+    "qcosd.core": {"qcosd.protocol", "qcosd.schema"},
+    "qcosd.shell": {"qcosd.protocol", "qcosd.schema", "qcosd.core"},
     "qcosd.sdk": {"qcosd.protocol"},
     "qcosd.ctl": {"qcosd.protocol", "qcosd.sdk"},
     "qcosd.qec": set(),

@@ -8,7 +8,9 @@ NAME is a case, or `speed` for those up to `decoders`:
   ready   the daemon: start until it serves, until every plugin is ready, and its resident memory
   idle    share of one core that an idle daemon takes, its plugins not counted
   reweight  new error rates for the windows of a program, and their checks, beside building them
+  journal  appends to the journal: how long each takes, and how many a second when many wait
   decoders  each decoder that is admitted, beside plain matching
+  flood   round trip of a plugin's PING while a client floods the daemon, beside the same without it
   recovery  kill -9 until ready again: a plugin, one with a warm spare, the daemon; beside bare asyncio, runit, systemd
   queue     1 to 10,000 queued jobs: rate of submission, memory, restart, and whether all are there after it
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
@@ -104,14 +106,14 @@ def directory() -> Iterator[Path]:
 
 
 @contextmanager
-def running_daemon(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+def running_daemon(place: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """A daemon in `place`/run, and the seconds from its start until it served."""
     reading, writing = os.pipe()
     start = time.perf_counter()
     with (place / "daemon.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "qcosd.shell.main", "--ready-fd", str(writing)]
-            + ["--runtime-dir", str(place / "run"), "--state-dir", str(place / "state")],
+            + ["--runtime-dir", str(place / "run"), "--state-dir", str(place / "state"), *options],
             pass_fds=(writing,),
             stdin=subprocess.DEVNULL,
             stderr=log,
@@ -265,6 +267,19 @@ def bench_tracker(case: str) -> list[Row]:
     return bench_decoders.rows(row, case)
 
 
+def bench_journal() -> list[Row]:
+    import bench_journal  # beside this file
+
+    with directory() as place:
+        return bench_journal.rows(row, place)
+
+
+def bench_flood() -> list[Row]:
+    import bench_flood  # beside this file
+
+    return bench_flood.rows(row, sys.modules[__name__])
+
+
 def bench_recovery() -> list[Row]:
     import bench_recovery as case  # beside this file
 
@@ -283,8 +298,10 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "status": bench_status,
     "ready": bench_ready,
     "idle": bench_idle,
+    "journal": bench_journal,
     "reweight": partial(bench_tracker, "reweight"),
     "decoders": partial(bench_tracker, "decoders"),
+    "flood": bench_flood,
     "recovery": bench_recovery,
     "queue": bench_queue,
 }

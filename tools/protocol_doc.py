@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/PROTOCOL.md: the prose of protocol_doc.md, with the tables of qcosd/protocol.py in their places.
+"""Write docs/PROTOCOL.md: the prose of protocol_doc.md, with the tables that `qcosd.protocol` has in their places.
 
 `tools/protocol-doc` writes the file; with `--check` it writes nothing and fails if the file is not up to date.
 """
@@ -146,6 +146,7 @@ PARTS = {
     "error_table": lambda: fields(protocol.ERROR_TABLE),
     "stream_table": lambda: fields(protocol.STREAM_TABLE),
     "input_table": lambda: fields(protocol.INPUT_TABLE),
+    "held_table": lambda: fields(protocol.HELD_TABLE),
     "limits": limits,
     "example": example,
     "lifecycle": lifecycle,
@@ -173,7 +174,7 @@ def main() -> int:
     if sys.argv[1:] == ["--check"]:
         if TARGET.is_file() and TARGET.read_text() == text:
             return 0
-        print("docs/PROTOCOL.md is not what qcosd/protocol.py says; run tools/protocol-doc", file=sys.stderr)
+        print("docs/PROTOCOL.md is not what the code says; run tools/protocol-doc", file=sys.stderr)
         return 1
     TARGET.write_text(text)
     return 0

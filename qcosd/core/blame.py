@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from qcosd.core.leases import Lease
+from qcosd.core.work import Lease
 
 
 class Verdict(NamedTuple):

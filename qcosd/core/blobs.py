@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from qcosd.core.effects import BlobDrop, BlobRead, BlobWrite
+from qcosd.core.effects import BlobDelete, BlobDrop, BlobRead, BlobWrite
 from qcosd.core.events import Address
 from qcosd.core.outbox import Outbox
 from qcosd.core.quota import Quota, Resource
-from qcosd.core.records import RecordType
 from qcosd.core.requests import Refused, Reply, Requests, Slot
 from qcosd.protocol import CHUNK, Type
 
@@ -43,9 +44,27 @@ class Blobs:
         self._requests = requests
         self._quota = quota
         self._stored: dict[str, int] = {}
+        self.touched: dict[
+            str, float
+        ] = {}  # digest -> when it was put last; a file in the store is record enough of itself
         self._uploads: dict[int, Upload] = {}
         self._downloads: dict[int, Download] = {}
         self._ticket = 0
+
+    def restore(self, artifacts: Mapping[str, int]) -> None:
+        """Take what the store has."""
+        self._stored.update(artifacts)
+
+    def unused(self, used: Collection[str], since: float) -> list[str]:
+        """Artifacts that are not used and were not put since then."""
+        return [sha for sha in self._stored if sha not in used and self.touched.get(sha, -math.inf) < since]
+
+    def delete(self, shas: list[str]) -> None:
+        """Forget artifacts and have their files removed."""
+        for sha in shas:
+            del self._stored[sha]
+            self.touched.pop(sha, None)
+        self._outbox.put(BlobDelete(tuple(shas)))
 
     def has(self, sha: str) -> bool:
         """Whether an artifact is here."""
@@ -62,6 +81,7 @@ class Blobs:
     def put(self, slot: Slot, sha: str, size: int, data: bytes, now: float) -> None:
         """First chunk of an artifact. Raises Refused."""
         if sha in self._stored:
+            self.touched[sha] = now
             self._requests.answer(slot, Reply(Type.BLOB_STORED, {"sha": sha, "size": self._stored[sha]}), now)
             return
         address = slot.peer.address
@@ -97,12 +117,12 @@ class Blobs:
             self._requests.refuse(slot, Refused(error))
             self._drop(ticket)
         elif end == upload.size:
-            after = self._outbox.append(RecordType.ARTIFACT, now, sha=upload.sha, size=upload.size)
             self._stored[upload.sha] = upload.size
+            self.touched[upload.sha] = now
             del self._uploads[ticket]
             self._quota.release(upload.address, Resource.BLOB_BYTES, upload.size)
             body = {"sha": upload.sha, "size": upload.size}
-            self._requests.answer(slot, Reply(Type.BLOB_STORED, body, after=after), now)
+            self._requests.answer(slot, Reply(Type.BLOB_STORED, body), now)
         else:
             self._requests.answer(slot, Reply(Type.BLOB_MORE, {"ticket": ticket, "offset": end}), now)
 

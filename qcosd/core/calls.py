@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qcosd.core.components import Component, Instance
 from qcosd.core.effects import SIGSTOP, Signal
 from qcosd.core.events import Channel
-from qcosd.core.jobs import ENDED, Job, JobState
+from qcosd.core.job import ENDED, Job, JobState
+from qcosd.core.jobs import Ended
 from qcosd.core.lifecycle import State, Trigger
 from qcosd.core.peers import Peer
 from qcosd.core.requests import Refused, Reply, Slot
-from qcosd.core.supervisor import Component
 from qcosd.protocol import Message, Side, Type
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def _goodbye(kernel: Kernel, call: Call) -> None:
 
 
 def _ready(kernel: Kernel, call: Call) -> None:
-    component = kernel.supervisor.of_incarnation(call.peer.incarnation)
-    if component is not None:
-        kernel.supervisor.fire(component, Trigger.READY, call.now)
+    instance = kernel.supervisor.of_incarnation(call.peer.incarnation)
+    if instance is not None:
+        kernel.supervisor.fire(instance, Trigger.READY, call.now)
 
 
 def _blob_put(kernel: Kernel, call: Call) -> None:
@@ -83,37 +84,56 @@ def _blob_get(kernel: Kernel, call: Call) -> None:
 
 
 def _progress(kernel: Kernel, call: Call) -> None:
-    kernel.scheduler.progress(*call.lease, call.body["fraction"], call.body["text"])
+    kernel.reports.progress(*call.lease, call.body["fraction"], call.body["text"])
 
 
 def _done(kernel: Kernel, call: Call) -> Reply:
     body = call.body
-    after = kernel.scheduler.done(*call.lease, body["outputs"], body.get("facts", {}), body.get("summary"), call.now)
-    return Reply(Type.ACK, after=after)
+    kernel.reports.done(*call.lease, body["outputs"], body.get("facts", {}), body.get("summary"), call.now, body.get("stream"))
+    return Reply(Type.ACK, after=kernel.outbox.position)
 
 
 def _failed(kernel: Kernel, call: Call) -> Reply:
-    kernel.scheduler.failed(*call.lease, call.body["error"], call.now)
+    kernel.reports.failed(*call.lease, call.body["error"], call.now)
     return Reply(Type.ACK, after=kernel.outbox.position)
 
 
 def _revoked(kernel: Kernel, call: Call) -> None:
-    kernel.scheduler.revoked(*call.lease)
+    kernel.reports.revoked(*call.lease)
 
 
 def _job_submit(kernel: Kernel, call: Call) -> Reply:
     _refuse_when_stopping(kernel)
     if kernel.draining:
         raise Refused("shutting_down", "the kernel is draining and takes no new jobs")
+    if kernel.rolled_back:
+        raise Refused("rolled_back", f"{kernel.rolled_back}; `qcosctl doctor --accept` takes the loss and goes on")
+    if kernel.journal_fault:
+        raise Refused("no_space", f"the journal cannot be written: {kernel.journal_fault}")
     inputs = call.body["inputs"]
     for kind, sha in inputs.items():
         if not kernel.blobs.has(sha):
             raise Refused("no_such_artifact", f"the input `{kind}` was not stored before: {sha}")
     _refuse_unknown_settings(kernel, call.body["options"].get("set"))
     _refuse_unknown_components(kernel, call.body["options"].get("use"))
-    job, after = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now)
+    planned = _planned(kernel, call.body["options"].get("plan"))
+    job = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now, planned)
     kernel.scheduler.replan(job, call.now)
-    return Reply(Type.JOB_ACCEPTED, {"job": job.id}, after=after)
+    return Reply(Type.JOB_ACCEPTED, {"job": job.id})
+
+
+def _planned(kernel: Kernel, plan: object) -> dict[str, str]:
+    """Artifacts of a plan that a job is to follow. Raises Refused."""
+    if plan is None:
+        return {}
+    artifacts = plan.get("artifacts") if isinstance(plan, dict) else None
+    if not isinstance(artifacts, dict) or not all(type(text) is str for pair in artifacts.items() for text in pair):
+        raise Refused("bad_input", "plan: has no map `artifacts` from kinds to digests")
+    for kind, sha in artifacts.items():
+        if not kernel.blobs.has(sha):
+            text = f"the artifact `{kind}` of the plan is not kept any more: run the job without its plan"
+            raise Refused("no_such_artifact", text)
+    return artifacts
 
 
 def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
@@ -142,7 +162,7 @@ def _job_list(kernel: Kernel, call: Call) -> Reply:
     return Reply(Type.JOB_LISTING, {"jobs": kernel.jobs.newest(call.body.get("limit", LISTED))})
 
 
-def _document(kernel: Kernel, job: Job, now: float) -> Reply:
+def _document(kernel: Kernel, job: Job | Ended, now: float) -> Reply:
     return Reply(Type.JOB_DOCUMENT, {"document": kernel.jobs.document(job, now)}, after=kernel.outbox.position)
 
 
@@ -155,27 +175,29 @@ def _job_wait(kernel: Kernel, call: Call) -> Reply | None:
     if job.state in ENDED:
         return _document(kernel, job, call.now)
     _refuse_when_stopping(kernel)
-    kernel.requests.park(call.open_slot, job.topic)
+    kernel.requests.park(call.open_slot, f"job.{call.body['job']}")
     return None
 
 
 def _job_result(kernel: Kernel, call: Call) -> Reply:
     job = kernel.jobs.get(call.body["job"])
     if job.state not in ENDED:
-        raise Refused("not_finished", f"job {job.id} is {job.state}")
+        raise Refused("not_finished", f"job {call.body['job']} is {job.state}")
     return _document(kernel, job, call.now)
 
 
 def _job_cancel(kernel: Kernel, call: Call) -> Reply:
     job = kernel.jobs.get(call.body["job"])
-    if job.state not in ENDED:
+    if isinstance(job, Job) and job.state not in ENDED:
         kernel.scheduler.end(job, JobState.CANCELLED, call.now, "cancelled")
     return _document(kernel, job, call.now)
 
 
 def _plugin_list(kernel: Kernel, call: Call) -> Reply:
     components = kernel.supervisor.components.values()
-    return Reply(Type.PLUGIN_LISTING, {"plugins": [component.describe(call.now) for component in components]})
+    return Reply(
+        Type.PLUGIN_LISTING, {"plugins": [row for component in components for row in component.describe(call.now)]}
+    )
 
 
 def _plugin_start(kernel: Kernel, call: Call) -> Reply | None:
@@ -191,27 +213,31 @@ def _plugin_restart(kernel: Kernel, call: Call) -> Reply | None:
 
 
 def _plugin_kill(kernel: Kernel, call: Call) -> Reply:
-    kernel.supervisor.fire(_component(kernel, call), Trigger.KILL, call.now)
+    for instance in _instances(kernel, call):
+        kernel.supervisor.kill(instance, "killed on demand", call.now, blameless=True)
     return Reply(Type.ACK)
 
 
 def _plugin_reset(kernel: Kernel, call: Call) -> Reply:
     _refuse_when_stopping(kernel)
-    kernel.supervisor.fire(_component(kernel, call), Trigger.RESET, call.now)
+    kernel.supervisor.command(_component(kernel, call), Trigger.RESET, call.now)
     return Reply(Type.ACK)
 
 
 def _plugin_fault(kernel: Kernel, call: Call) -> Reply:
     if call.peer.side is Side.PLUGIN and "fault" not in call.peer.rights:
         raise Refused("not_allowed", f"{call.peer.name} has no right to inject faults")
-    component = _component(kernel, call)
-    if component.address is None:
-        raise Refused("no_reply", f"{component.name} is not connected")
+    instances = [instance for instance in _instances(kernel, call) if instance.address is not None]
+    if not instances:
+        raise Refused("no_reply", f"{call.body['plugin']} is not connected")
     if call.body["kind"] == "freeze":  # a frozen process could not obey a message, and must not be able to refuse one
-        kernel.outbox.put(Signal(component.incarnation, SIGSTOP))
+        for instance in instances:
+            kernel.outbox.put(Signal(instance.incarnation, SIGSTOP))
         return Reply(Type.ACK)
     body = {"kind": call.body["kind"], "seconds": call.body.get("seconds", 0)}
-    kernel.outbox.send(Channel.PLUGINS, component.address, Type.FAULT, body)
+    for instance in instances:
+        if instance.address is not None:
+            kernel.outbox.send(Channel.PLUGINS, instance.address, Type.FAULT, body)
     return Reply(Type.ACK)
 
 
@@ -257,12 +283,18 @@ def _component(kernel: Kernel, call: Call) -> Component:
     return component
 
 
+def _instances(kernel: Kernel, call: Call) -> list[Instance]:
+    """All instances of a component, or the one that ``NAME:2`` names."""
+    named = [instance for instance in kernel.supervisor.instances() if instance.name == call.body["plugin"]]
+    return named if ":" in call.body["plugin"] and named else _component(kernel, call).instances
+
+
 def _command(kernel: Kernel, call: Call, trigger: Trigger, want: str) -> Reply | None:
     """Fire a trigger and answer once the component is where it is wanted."""
     _refuse_when_stopping(kernel)
     component = _component(kernel, call)
-    kernel.supervisor.fire(component, trigger, call.now)
-    if component.state is (State.READY if want == "up" else State.DOWN):
+    kernel.supervisor.command(component, trigger, call.now)
+    if {instance.state for instance in component.instances} == {State.READY if want == "up" else State.DOWN}:
         return Reply(Type.ACK)
     kernel.requests.park(call.open_slot, f"plugin.{component.name}", want)
     return None

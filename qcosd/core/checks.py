@@ -8,51 +8,52 @@ worth waiting for a component that is being restarted, not for one that is gone.
 from __future__ import annotations
 
 from qcosd.core.demand import Provider, Step, offers
-from qcosd.core.jobs import Job
+from qcosd.core.job import Job
+from qcosd.core.jobs import Jobs
+from qcosd.core.records import RecordType
 from qcosd.core.supervisor import Supervisor
 
 
 class Checks:
     """The checks that are due in each job: ``job.pending``."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, jobs: Jobs) -> None:
         self._supervisor = supervisor
+        self._jobs = jobs
         self._offers: dict[str, list[Provider]] = {}  # service.op -> who offers this check, best first
         for provider in offers(component.manifest for component in supervisor.components.values()):
             if provider.operation.checks:
                 self._offers.setdefault(provider.operation.name, []).append(provider)
 
-    def look(self, job: Job) -> None:
+    def look(self, job: Job, now: float) -> None:
         """Bring the checks of a job up to date, and finish the batches that wait for none."""
         job.pending = {}
         if self._offers and job.terms.verify:
-            self._look_at(job, None)
+            self._look_at(job, None, now)
             for batch in job.batches.sampled():
-                self._look_at(job, batch)
+                self._look_at(job, batch, now)
         done = [batch for batch in job.batches.arrived if not job.pending.get(batch)]
         job.batches.finished.update(done)
         job.batches.arrived.difference_update(done)
 
-    def passed(self, job: Job, batch: int | None, step: Step) -> None:
+    def passed(self, job: Job, batch: int | None, step: Step, now: float) -> None:
         """A check has ended well."""
-        job.reviews[batch, step.name] = step
-        job.verified |= {kind for kind in step.checks if job.source(batch, kind) is not None}
+        place = self._jobs.place(job, step, now)
+        self._jobs.record(job, RecordType.REVIEW, now, batch=batch, step=place, passed=True, reason="")
 
-    def waive(self, job: Job, batch: int | None, step: Step, reason: str = "") -> None:
+    def waive(self, job: Job, batch: int | None, step: Step, now: float, reason: str = "") -> None:
         """A check cannot be done: the job goes on without it."""
-        job.reviews[batch, step.name] = step
-        for kind in step.checks:
-            if job.source(batch, kind) is not None:
-                job.unverified.setdefault(kind, f"{kind}: not verified" + (f": {reason}" if reason else ""))
+        place = self._jobs.place(job, step, now)
+        self._jobs.record(job, RecordType.REVIEW, now, batch=batch, step=place, passed=False, reason=reason)
 
-    def _look_at(self, job: Job, batch: int | None) -> None:
+    def _look_at(self, job: Job, batch: int | None, now: float) -> None:
         """Find the checks of a batch, or of the whole job."""
         due = self._within_reach(job, batch, [step for name in self._offers if (step := self._due(job, batch, name))])
         for step in due:
             if self._able(job, step.parts[0]):
                 job.pending.setdefault(batch, []).append(step)
             else:
-                self.waive(job, batch, step)
+                self.waive(job, batch, step, now)
 
     def _due(self, job: Job, batch: int | None, name: str) -> Step | None:
         """A check that is neither over nor out of place here, by the best of those who offer it."""

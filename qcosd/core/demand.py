@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from qcosd.core.manifest import Manifest, Operation
 
@@ -29,6 +30,15 @@ class Step:
     def load(self) -> Counter[str]:
         """Component -> leases that the step takes."""
         return Counter(part.component for part in self.parts)
+
+    @classmethod
+    def of(cls, table: Iterable[Sequence[Any]]) -> Step:
+        """The step that ``table`` was made of."""
+        return cls(tuple(Provider(component, Operation.of(operation)) for component, operation in table))
+
+    def table(self) -> list[list[Any]]:
+        """The step as the journal has it: it must be known when the manifests are others."""
+        return [[part.component, part.operation.table()] for part in self.parts]
 
     @property
     def name(self) -> str:

@@ -42,9 +42,16 @@ class Limits:
     longest_deadline: float = 86_400.0
     revoke_grace: float = 10.0  # from REVOKE to SIGKILL where no REVOKED comes
     ageing_period: float = 30.0  # waiting so long raises the effective priority by one
+    adopt_grace: float = 5.0  # from the start to the HELLO of a process of an earlier boot
+    reconnect_grace: float = 2.0  # from the end of a plugin's connection to its next HELLO
+    surplus_idle: float = (
+        30.0  # without a call for more replicas, after which one that is more than `replicas` is stopped
+    )
     attempts: int = 5  # deaths of one work item in a row that make it poison
     credit: int = 8  # of a stream
     batch: int = 256  # shots of a batch where the job names none
+    artifact_grace: float = 3600.0  # for which an artifact is kept that nothing refers to
+    collect_every: float = 600.0  # between two looks for such artifacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ class Start:
     configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
     # What the journal has of earlier boots: area -> name -> body, see ``qcosd.core.image``.
     image: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    position: int = 0  # of the journal's last record
     survivors: tuple[Survivor, ...] = ()
     artifacts: Mapping[str, int] = field(default_factory=dict)  # digest -> bytes of what the store has
     rolled_back: str = ""  # why the journal has lost what it once had; empty where it has not
@@ -195,7 +203,10 @@ class BlobData:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Nothing but time. To be sent when ``Kernel.next_deadline()`` has come."""
+    """Nothing but time. To be sent when ``Kernel.next_deadline()`` has come. ``late``: seconds by which it comes too late, which
+    is the time that the daemon did not run or had other work: nobody was heard meanwhile."""
+
+    late: float = 0.0
 
 
 Event = (

@@ -10,23 +10,28 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from qcosd.core import events
+from qcosd.core import events, recovery
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
-from qcosd.core.effects import Disconnect, Effect, Exit, Log, Notify
+from qcosd.core.collector import Collector
+from qcosd.core.components import Component, Instance
+from qcosd.core.effects import SIGKILL, Disconnect, Effect, Exit, Log, Notify
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Event, Limits
-from qcosd.core.jobs import Jobs, JobState
+from qcosd.core.job import JobState
+from qcosd.core.jobs import Jobs
 from qcosd.core.lifecycle import State
+from qcosd.core.liveness import Liveness
 from qcosd.core.outbox import Outbox
 from qcosd.core.peers import Peer, Peers
 from qcosd.core.quota import Quota
 from qcosd.core.records import RecordType
+from qcosd.core.reports import Reports
 from qcosd.core.requests import Refused, Reply, Requests
 from qcosd.core.scheduler import Scheduler
 from qcosd.core.session import Session
-from qcosd.core.supervisor import Component, Supervisor
+from qcosd.core.supervisor import Supervisor
 from qcosd.core.topics import Topics
 from qcosd.protocol import SPECS, Message, ProtocolError, Side, Type, decode, error_table
 
@@ -44,6 +49,7 @@ class Kernel:
         self.limits: Limits = start.limits
         self.outbox = Outbox()
         self.outbox.boot = start.boot
+        self.outbox.position = start.position
         self.alarms = Alarms()
         self.counters: Counter[str] = Counter()
         self.entropy = Entropy(start.entropy)
@@ -52,12 +58,19 @@ class Kernel:
         self.topics = Topics(self.outbox, start.limits.subscriptions)
         self.requests = Requests(self.outbox, self.alarms, self.quota, start.limits)
         self.blobs = Blobs(self.outbox, self.requests, self.quota)
-        self.supervisor = Supervisor(self.outbox, self.alarms, self.entropy, start.manifests)
+        self.supervisor = Supervisor(self.outbox, self.alarms, self.entropy, start.manifests, start.limits)
+        self.liveness = Liveness(self.outbox, self.alarms, self.peers, self.supervisor)
         self.jobs = Jobs(self.outbox, self.topics, self.alarms, start.limits)
         self.scheduler = Scheduler(
             self.outbox, self.alarms, self.entropy, self.jobs, self.supervisor, self.blobs, start.limits, start.streams
         )  # fmt: skip
         self.session = Session(self.outbox, self.peers, self.supervisor, start)
+        self.reports = Reports(
+            self.alarms, self.jobs, self.supervisor, self.blobs, self.scheduler, start.limits.attempts
+        )  # fmt: skip
+        self.collector = Collector(self.outbox, self.alarms, self.blobs, self.jobs, start.limits)
+        self.rolled_back = ""  # what the journal has lost, as long as nobody has accepted that
+        self.journal_fault = ""
         self.draining = False
         self._started = False
         self._exiting = False
@@ -79,7 +92,9 @@ class Kernel:
             return "stopping"
         if self.draining:
             return "draining"
-        if any(component.state is State.FAILED for component in self.supervisor.components.values()):
+        if self.rolled_back or self.journal_fault:
+            return "degraded"
+        if any(component.failed for component in self.supervisor.components.values()):
             return "degraded"
         return "ready" if self._started else "starting"
 
@@ -94,10 +109,11 @@ class Kernel:
         self.requests.refuse_all(Refused("shutting_down"))
 
     def goodbye(self, peer: Peer, reason: str, now: float) -> None:
-        """The one path on which a peer leaves: whatever it holds is given back, whoever waits for it is answered."""
-        component = self._part(peer, reason, now)
-        if component is not None:
-            self.supervisor.gone(component, reason, now)
+        """A peer leaves of its own accord: whatever it holds is given back, whoever waits for it is answered."""
+        instance = self._part(peer)
+        if instance is not None:
+            self._lose(instance, reason, now)
+            self.supervisor.gone(instance, reason, now)
 
     def log(self, text: str, **fields: Any) -> None:
         """A line of the daemon's log."""
@@ -107,10 +123,13 @@ class Kernel:
 
     def _on_start(self, event: events.Start, now: float) -> None:
         self._assemble(event)
-        self.jobs.wall = self.outbox.wall = event.wall - now
+        self.outbox.wall, self.outbox.position = event.wall - now, event.position
         self.outbox.append(RecordType.BOOT, now, boot=event.boot, pid=event.pid, version=event.version)
-        self.supervisor.start_all(now)
-        self.log("started", version=event.version, boot=event.boot, plugins=sorted(self.supervisor.components))
+        recovery.restore(self, event, now)
+        if event.rolled_back:
+            recovery.fence(self, event.rolled_back, now)
+        else:
+            recovery.begin(self, now)
         self.outbox.put(Notify({"READY": "1", "STATUS": "starting plugins"}))
 
     def _on_stop(self, event: events.Stop, now: float) -> None:
@@ -137,10 +156,27 @@ class Kernel:
             self._call(peer, message, now)
 
     def _hello(self, event: events.Received, message: Message, peer: Peer | None, now: float) -> None:
+        instance = self.supervisor.of_identity(event.address.identity) if event.channel is Channel.PLUGINS else None
+        if instance is not None and (old := self.peers.of_incarnation(instance.incarnation)) not in (None, peer):
+            self._cut(
+                old, "connected anew", now
+            )  # nobody else has its token, and the end of a connection may be seen late
         try:
             self.session.hello(event.channel, event.address, peer, message, now)
         except ProtocolError as breach:
             self._breach(event, breach, now)
+            return
+        if instance is not None:
+            if message.body.get("boot", 0) > self.start.boot:
+                seen = f"{instance.name} has seen boot {message.body['boot']}, and this is boot {self.start.boot}"
+                recovery.fence(self, seen, now)
+                return
+            self.liveness.watch(instance, now)
+            held = message.body.get("leases", [])
+            if any(row["lease"] > self.scheduler.leases.last for row in held):
+                recovery.fence(self, f"{instance.name} holds a lease that was never given out", now)
+            elif peer is None:
+                self.reports.reconcile(instance, held, now)
 
     def _call(self, peer: Peer, message: Message, now: float) -> None:
         """Hand a message to its handler; a request gets its one answer, now or when its slot is."""
@@ -182,25 +218,32 @@ class Kernel:
             channel, peer.address, Type.GOODBYE, {"error": error_table(breach.name, str(breach))}, id=breach.id
         )
         self.outbox.put(Disconnect(channel, peer.address, str(breach)))
-        component = self.supervisor.of_identity(peer.address.identity) if channel is Channel.PLUGINS else None
-        self._part(peer, str(breach), now)
-        if component is not None:
-            self.supervisor.kill(component, f"broke the protocol: {breach}", now)
+        instance = self.supervisor.of_identity(peer.address.identity) if channel is Channel.PLUGINS else None
+        self._part(peer)
+        if instance is not None:
+            self._lose(instance, str(breach), now)
+            self.supervisor.kill(instance, f"broke the protocol: {breach}", now)
 
     def _on_peer_gone(self, event: events.PeerGone, now: float) -> None:
-        peer = self.peers.at(event.address)
-        if peer is not None:
-            self.goodbye(peer, event.reason, now)
+        if (peer := self.peers.at(event.address)) is not None:
+            self._cut(peer, event.reason, now)
 
-    def _part(self, peer: Peer, reason: str, now: float) -> Component | None:
-        """Undo everything that a peer has here; the component whose process it was."""
+    def _cut(self, peer: Peer, reason: str, now: float) -> None:
+        """A connection has ended. A plugin keeps its leases: its process may live and connect again."""
+        instance = self._part(peer)
+        if instance is not None:
+            self.supervisor.cut(instance, reason, now)
+
+    def _part(self, peer: Peer) -> Instance | None:
+        """Undo everything that a connection has here; the instance whose it was. Whoever waits for the peer is answered."""
         self.peers.remove(peer)
         self.requests.goodbye(peer)
         self.blobs.goodbye(peer.address)
-        component = self.supervisor.of_incarnation(peer.incarnation) if peer.incarnation else None
-        if component is not None:
-            component.excused |= self.scheduler.lost(component, reason, now)
-        return component
+        return self.supervisor.of_incarnation(peer.incarnation) if peer.incarnation else None
+
+    def _lose(self, instance: Instance, reason: str, now: float) -> None:
+        """A process has ended or is about to: its leases go back."""
+        instance.excused |= self.reports.lost(instance, reason, now)
 
     def _on_subscribe(self, event: events.Subscribe, now: float) -> None:
         if not event.on:
@@ -209,7 +252,7 @@ class Kernel:
             self.counters["refused"] += 1
 
     def _on_spawned(self, event: events.Spawned, now: float) -> None:
-        self.supervisor.spawned(event.incarnation, event.pid, now)
+        self.supervisor.spawned(event.incarnation, event.pid, event.started, now)
 
     def _on_spawn_failed(self, event: events.SpawnFailed, now: float) -> None:
         self._ended(event.incarnation, f"could not be started: {event.reason}", now)
@@ -221,18 +264,23 @@ class Kernel:
             reason = f"killed by signal {-event.status}"
         else:
             reason = f"exited with status {event.status}"
+        instance = self.supervisor.of_incarnation(event.incarnation)
+        if instance is not None and not instance.fault and event.status in (None, -SIGKILL):
+            instance.outside = True
         self._ended(event.incarnation, reason, now)
 
     def _ended(self, incarnation: int, reason: str, now: float) -> None:
-        component = self.supervisor.of_incarnation(incarnation)
-        if component is None:
+        instance = self.supervisor.of_incarnation(incarnation)
+        if instance is None:
+            self.supervisor.stray_exited(incarnation, reason, now)
             return
         if (peer := self.peers.of_incarnation(incarnation)) is not None:
-            self._part(peer, reason, now)
-        self.supervisor.exited(component, reason, now)
-        if component.wanted:
-            state = str(component.state)
-            self.log("a plugin ended", plugin=component.name, incarnation=incarnation, reason=reason, state=state)
+            self._part(peer)
+        self._lose(instance, instance.fault or reason, now)
+        self.supervisor.exited(instance, reason, now)
+        if instance.wanted:
+            state = str(instance.state)
+            self.log("a plugin ended", plugin=instance.name, incarnation=incarnation, reason=reason, state=state)
 
     def _on_log_line(self, event: events.LogLine, now: float) -> None:
         if (component := self.supervisor.components.get(event.component)) is not None:
@@ -242,13 +290,20 @@ class Kernel:
         """The shell itself holds effects back until their position is durable."""
 
     def _on_frozen(self, event: events.Frozen, now: float) -> None:
-        """Not used yet."""
+        if (instance := self.supervisor.of_incarnation(event.incarnation)) is not None:
+            instance.outside = True
+            self.supervisor.kill(instance, "frozen (stopped by a signal)", now)
 
     def _on_vitals(self, event: events.Vitals, now: float) -> None:
-        """Not used yet."""
+        self.liveness.seen(event.incarnation, event.cpu, now)
 
     def _on_journal_health(self, event: events.JournalHealth, now: float) -> None:
-        """Not used yet."""
+        if event.fault != self.journal_fault:
+            self.journal_fault = event.fault
+            self.log(
+                "the journal cannot be written" if event.fault else "the journal can be written again",
+                reason=event.fault or "-",
+            )
 
     def _on_blob_written(self, event: events.BlobWritten, now: float) -> None:
         self.blobs.written(event.ticket, event.offset, event.error, now)
@@ -257,6 +312,7 @@ class Kernel:
         self.blobs.read(event.ticket, event.data, now)
 
     def _on_tick(self, event: events.Tick, now: float) -> None:
+        self.liveness.late(event.late, now)
         while (key := self.alarms.take_due(now)) is not None:
             self._ring(key[0], key[1], now)
 
@@ -266,15 +322,21 @@ class Kernel:
             case "slot":
                 self.requests.expire(subject)
             case "component":
-                self.supervisor.timeout(self.supervisor.components[subject], now)
+                self.supervisor.timeout(subject, now)
+            case "silence":
+                self.liveness.check(subject, now)
+            case "surplus":
+                self.supervisor.shrink(subject, lambda i: not self.scheduler.leases.load(i.incarnation), now)
             case "lease":
-                if (component := self.scheduler.expire(subject, now)) is not None:
-                    self.supervisor.kill(component, "did not give up a revoked lease", now)
+                if (instance := self.reports.expire(subject, now)) is not None:
+                    self.supervisor.kill(instance, "did not give up a revoked lease", now)
             case "job":
                 text = f"not done within {subject.terms.deadline:g} s" + (f": {subject.cause}" if subject.cause else "")
                 self.scheduler.end(subject, JobState.FAILED, now, "deadline", text)
             case "retry":
                 self.scheduler.stir()
+            case "collect":
+                self.collector.collect(now)
 
     # After every event
 
@@ -283,16 +345,18 @@ class Kernel:
         self.supervisor.advance(now)
         if changed := self.supervisor.take_changed():
             self.scheduler.stir()
-        if not self.supervisor.stopping:
+        if not self.supervisor.stopping and not self.rolled_back:
             self.scheduler.fill(now)
-        for component in changed:
-            row = component.describe(now)
+        for instance in changed:
+            row = instance.describe(now)
             del row["uptime"]  # it changes without an event
-            self.topics.publish(f"plugin.{component.name}", row)
-            self._answer_component(component, now)
+            self.topics.publish(f"plugin.{instance.name}", row)
+            self._answer_component(instance.component, now)
         for job in self.jobs.take_ended():
             for slot in self.requests.parked(job.topic):
-                self.requests.answer(slot, Reply(Type.JOB_DOCUMENT, {"document": self.jobs.document(job, now)}, after=self.outbox.position), now)  # fmt: skip
+                self.requests.answer(slot, Reply(Type.JOB_DOCUMENT, {"document": self.jobs.document(job, now)}), now)
+        if names := self.jobs.take_forgotten():
+            self.requests.forget_jobs(names, now)
         self._announce()
         if self.supervisor.stopping and self.supervisor.at_rest and not self._exiting:
             self._exiting = True
@@ -303,18 +367,20 @@ class Kernel:
 
     def _answer_component(self, component: Component, now: float) -> None:
         """Answer who waits for a component to be up or down."""
+        states = {instance.state for instance in component.instances}
+        if not states <= SETTLED:
+            return
         for slot in self.requests.parked(f"plugin.{component.name}"):
-            if component.state is (State.READY if slot.want == "up" else State.DOWN):
+            if (slot.want == "up" and State.READY in states) or (slot.want == "down" and states == {State.DOWN}):
                 self.requests.answer(slot, Reply(Type.ACK), now)
-            elif component.state is State.FAILED:
-                self.requests.refuse(slot, Refused("no_provider", f"{component.name} has failed: {component.cause}"))
-            elif component.state is State.DOWN:
+            elif State.FAILED in states:
+                self.requests.refuse(slot, Refused("no_provider", f"{component.name} has failed: {component.failed}"))
+            elif states == {State.DOWN}:
                 self.requests.refuse(slot, Refused("no_reply", f"{component.name} was stopped"))
 
     def _announce(self) -> None:
         """Publish the state of the kernel where it has changed."""
-        components = self.supervisor.components.values()
-        self._started = self._started or all(component.state in SETTLED for component in components)
+        self._started = self._started or all(instance.state in SETTLED for instance in self.supervisor.instances())
         if self.start.boot and self.topics.publish("kernel", {"state": self.state, "boot": self.start.boot}):
             self.outbox.put(Notify({"STATUS": self.state}))
 

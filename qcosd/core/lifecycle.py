@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a component: states x triggers, every cell written down.
+"""The life of an instance of a component: states x triggers, every cell written down.
 
-Rule 1: whatever moves a component from state to state is in this table and nowhere else.
+Rule 1: whatever moves an instance from state to state is in this table and nowhere else.
 Rule 2: the table knows nothing of the reasons. Which trigger the end of a process is (DIED, GAVE_UP, REBORN, ENDED) is decided by
-``supervisor``, from what is wanted of the component and its tally of deaths.
+``supervisor``, from what is wanted of the instance and the tally of deaths of its component.
 
 A cell is the next state and the actions to take on the way. `x` is the empty cell: nothing happens.
 """
@@ -14,13 +14,14 @@ from enum import Enum, StrEnum
 
 
 class State(StrEnum):
-    """Where a component is in its life."""
+    """Where an instance is in its life."""
 
     DOWN = "down"  # not wanted
     WAITING = "waiting"  # for the services that it needs
     SPAWNING = "spawning"  # the shell is starting the process
     STARTING = "starting"  # the process runs and has not said that it is ready
     READY = "ready"
+    AWAITED = "awaited"  # the process runs and is not connected: it outlived the daemon, or its connection ended
     BACKOFF = "backoff"  # died; waits for its restart
     ASKED = "asked"  # STOP has been sent
     TERMINATING = "terminating"  # SIGTERM has been sent
@@ -29,7 +30,7 @@ class State(StrEnum):
 
 
 class Trigger(StrEnum):
-    """What can happen to a component."""
+    """What can happen to an instance."""
 
     START = "start"  # it is wanted
     STOP = "stop"  # it is wanted no more
@@ -37,13 +38,16 @@ class Trigger(StrEnum):
     KILL = "kill"
     RESET = "reset"
     SATISFIED = "satisfied"  # all services that it needs are ready
+    SURVIVED = "survived"  # its process of an earlier boot still runs
     SPAWNED = "spawned"
+    GREETED = "greeted"  # it said HELLO and is not ready yet
     READY = "ready"
-    GONE = "gone"  # it left, its connection ended, or it broke the protocol
+    CUT = "cut"  # its connection ended
+    GONE = "gone"  # it said that it leaves
     TIMEOUT = "timeout"  # the timer of the state
     DIED = "died"  # the process ended and is to be started again, after a while
     REBORN = "reborn"  # the process ended as it was asked to, and is to be started again
-    GAVE_UP = "gave up"  # the process ended and is not to be started again
+    GAVE_UP = "gave up"  # the process ended and is not to be started again; or that was so before the daemon started
     ENDED = "ended"  # the process ended and nobody wants it
 
 
@@ -70,21 +74,26 @@ _KILL: Cell = (_S.KILLING, (_A.KILL,))
 _AGAIN: Cell = (_S.WAITING, (_A.ABSOLVE,))
 _BACKOFF: Cell = (_S.BACKOFF, ())
 _FAILED: Cell = (_S.FAILED, ())
+_AWAIT: Cell = (_S.AWAITED, ())
+_START: Cell = (_S.STARTING, ())
+_READY: Cell = (_S.READY, ())
+_CALM: Cell = (_S.READY, (_A.FORGIVE,))
 x: None = None
 
 # columns in the order of Trigger:
-#   START   STOP   RESTART KILL   RESET   SATISF. SPAWNED            READY           GONE   TIMEOUT                    DIED      REBORN GAVE_UP  ENDED
+#                  START      STOP       RESTART    KILL       RESET      SATISF.    SURVIVED   SPAWNED    GREETED    READY      CUT        GONE       TIMEOUT    DIED       REBORN     GAVE_UP    ENDED
 _ROWS: dict[State, tuple[Cell | None, ...]] = {
-    _S.DOWN:        (_WAIT,  x,     _WAIT,  x,     x,      x,      x,                 x,              x,     x,                         x,        x,     x,       x),
-    _S.WAITING:     (x,      _DOWN, x,      x,     x,      _SPAWN, x,                 x,              x,     x,                         x,        x,     x,       x),
-    _S.SPAWNING:    (x,      _ASK,  _ASK,   _KILL, x,      x,      (_S.STARTING, ()), x,              x,     _KILL,                     _BACKOFF, _WAIT, _FAILED, _DOWN),
-    _S.STARTING:    (x,      _TERM, _TERM,  _KILL, x,      x,      x,                 (_S.READY, ()), _TERM, _KILL,                     _BACKOFF, _WAIT, _FAILED, _DOWN),
-    _S.READY:       (x,      _ASK,  _ASK,   _KILL, x,      x,      x,                 x,              _TERM, (_S.READY, (_A.FORGIVE,)), _BACKOFF, _WAIT, _FAILED, _DOWN),
-    _S.BACKOFF:     (x,      _DOWN, _AGAIN, x,     _AGAIN, x,      x,                 x,              x,     _WAIT,                     x,        x,     x,       x),
-    _S.ASKED:       (x,      x,     x,      _KILL, x,      x,      _TERM,             x,              x,     _TERM,                     _BACKOFF, _WAIT, _FAILED, _DOWN),
-    _S.TERMINATING: (x,      x,     x,      _KILL, x,      x,      _TERM,             x,              x,     _KILL,                     _BACKOFF, _WAIT, _FAILED, _DOWN),
-    _S.KILLING:     (x,      x,     x,      _KILL, x,      x,      _KILL,             x,              x,     _KILL,                     _BACKOFF, _WAIT, _FAILED, _DOWN),
-    _S.FAILED:      (_AGAIN, _DOWN, _AGAIN, x,     _AGAIN, x,      x,                 x,              x,     x,                         x,        x,     x,       x),
+    _S.DOWN:        (_WAIT,     x,         _WAIT,     x,         x,         x,         _AWAIT,    x,         x,         x,         x,         x,         x,         x,         x,         _FAILED,   x),
+    _S.WAITING:     (x,         _DOWN,     x,         x,         x,         _SPAWN,    x,         x,         x,         x,         x,         x,         x,         x,         x,         x,         x),
+    _S.SPAWNING:    (x,         _ASK,      _ASK,      _KILL,     x,         x,         x,         _START,    x,         x,         x,         x,         _KILL,     _BACKOFF,  _WAIT,     _FAILED,   _DOWN),
+    _S.STARTING:    (x,         _TERM,     _TERM,     _KILL,     x,         x,         x,         x,         x,         _READY,    x,         _TERM,     _KILL,     _BACKOFF,  _WAIT,     _FAILED,   _DOWN),
+    _S.READY:       (x,         _ASK,      _ASK,      _KILL,     x,         x,         x,         x,         x,         x,         _AWAIT,    _TERM,     _CALM,     _BACKOFF,  _WAIT,     _FAILED,   _DOWN),
+    _S.AWAITED:     (x,         _TERM,     _TERM,     _KILL,     x,         x,         x,         x,         _START,    _READY,    x,         x,         _KILL,     _BACKOFF,  _WAIT,     _FAILED,   _DOWN),
+    _S.BACKOFF:     (x,         _DOWN,     _AGAIN,    x,         _AGAIN,    x,         x,         x,         x,         x,         x,         x,         _WAIT,     x,         x,         x,         x),
+    _S.ASKED:       (x,         x,         x,         _KILL,     x,         x,         x,         _TERM,     x,         x,         x,         x,         _TERM,     _BACKOFF,  _WAIT,     _FAILED,   _DOWN),
+    _S.TERMINATING: (x,         x,         x,         _KILL,     x,         x,         x,         _TERM,     x,         x,         x,         x,         _KILL,     _BACKOFF,  _WAIT,     _FAILED,   _DOWN),
+    _S.KILLING:     (x,         x,         x,         _KILL,     x,         x,         x,         _KILL,     x,         x,         x,         x,         _KILL,     _BACKOFF,  _WAIT,     _FAILED,   _DOWN),
+    _S.FAILED:      (_AGAIN,    _DOWN,     _AGAIN,    x,         _AGAIN,    x,         x,         x,         x,         x,         x,         x,         x,         x,         x,         x,         x),
 }  # fmt: skip
 
 TABLE: dict[State, dict[Trigger, Cell]] = {
@@ -92,5 +101,7 @@ TABLE: dict[State, dict[Trigger, Cell]] = {
     for state, row in _ROWS.items()
 }
 
-ALIVE = frozenset({_S.SPAWNING, _S.STARTING, _S.READY, _S.ASKED, _S.TERMINATING, _S.KILLING})  # a process may exist
+ALIVE = frozenset(
+    {_S.SPAWNING, _S.STARTING, _S.READY, _S.AWAITED, _S.ASKED, _S.TERMINATING, _S.KILLING}
+)  # a process may exist
 EXITS = frozenset({Trigger.DIED, Trigger.REBORN, Trigger.GAVE_UP, Trigger.ENDED})

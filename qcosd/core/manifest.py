@@ -9,6 +9,7 @@ from typing import Any
 from qcosd.schema import NAME, Violation
 
 MOST = 1e9  # of any number in a manifest: what the wire takes as seconds
+MOST_INSTANCES = 256  # processes of one component
 LONGEST_NAME = 64  # it becomes the name of a file and part of an identity
 
 
@@ -60,8 +61,26 @@ class Operation:
     each: str = "job"  # job | batch
     stream_in: str | None = None
     stream_out: str | None = None
+    resumes: bool = False  # of a producer: it can go on with another consumer where the last one had come to
     preempt: str = "never"  # never | boundary | kill
     budget: float = 3600.0
+
+    @classmethod
+    def of(cls, table: dict[str, Any]) -> Operation:
+        """The operation that ``table`` was made of; what later versions add is left out."""
+        known: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in table.items() if name in cls.__slots__
+        }
+        return cls(**known)
+
+    def table(self) -> dict[str, Any]:
+        """What differs from the defaults, as the journal has it."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            n: list(v) if isinstance(v, tuple) else v
+            for n, v in values.items()
+            if v != Operation.__dataclass_fields__[n].default
+        }
 
     @property
     def name(self) -> str:
@@ -83,7 +102,9 @@ class Manifest:
     rights: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()  # keys of the option `set` that its operations read
     readiness_timeout: float = 30.0
-    replicas: int = 1
+    replicas: int = 1  # processes that take leases
+    max_replicas: int = 0  # so many at the most while all are busy and work waits; 0 = as many as `replicas`
+    spares: int = 0  # further processes that stand ready to take the place of one that ends
     launcher: str = "local"
     restart: Restart = field(default_factory=Restart)
     stop: StopLadder = field(default_factory=StopLadder)
@@ -100,10 +121,14 @@ class Manifest:
             raise ManifestError("argv: is empty")
         if self.restart.policy not in ("always", "never"):
             raise ManifestError(f"restart.policy: {self.restart.policy!r} is not always or never")
-        if self.replicas != 1:
-            raise ManifestError("replicas: only 1 is supported")
+        if self.replicas < 1:
+            raise ManifestError("replicas: is less than 1")
+        if self.max_replicas and self.max_replicas < self.replicas:
+            raise ManifestError(f"max_replicas: {self.max_replicas} is less than `replicas`, which is {self.replicas}")
         for table, prefix in ((self, ""), (self.restart, "restart."), (self.stop, "stop."), (self.limits, "limits.")):
             _check_numbers(table, prefix)
+        if max(self.replicas, self.max_replicas) + self.spares > MOST_INSTANCES:
+            raise ManifestError(f"replicas, max_replicas, spares: more than {MOST_INSTANCES} processes in all")
         for operation in self.operations:
             _check_operation(operation)
 
@@ -111,6 +136,11 @@ class Manifest:
     def services(self) -> frozenset[str]:
         """Names of the services provided."""
         return frozenset(operation.service for operation in self.operations)
+
+    @property
+    def most_replicas(self) -> int:
+        """Processes that may take leases at a time."""
+        return max(self.replicas, self.max_replicas)
 
 
 def _check_numbers(table: Any, prefix: str) -> None:
@@ -141,5 +171,7 @@ def _check_operation(operation: Operation) -> None:
         raise ManifestError("operation.checks: an operation that checks produces nothing and has no stream")
     if strangers := [kind for kind in operation.checks if kind not in operation.consumes]:
         raise ManifestError(f"operation.checks: {strangers[0]!r} is not among `consumes`")
+    if operation.resumes and not operation.stream_out:
+        raise ManifestError("operation.resumes: only producers of a stream go on with another consumer")
     if operation.stream_in and operation.stream_out:
         raise ManifestError("operation.stream_out: an operation has one stream at most")

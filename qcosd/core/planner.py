@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcosd.core.demand import Plan, resolve
-from qcosd.core.jobs import Job
+from qcosd.core.job import Job
 from qcosd.core.supervisor import Supervisor
 
 PLANS_KEPT = 256  # ways to a target that are remembered; any of them can be found again

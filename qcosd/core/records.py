@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -23,18 +24,36 @@ class RecordType(IntEnum):
     INCARNATION_PID = 3
     INCARNATION_END = 4
     COMPONENT = 5  # what an operator wants of it
+    ROLLBACK_ACCEPTED = 6  # an operator accepts what the journal has lost; counters that go on from there
     JOB_ACCEPTED = 10
-    JOB_STATE = 11
-    OUTPUT = 12
+    JOB_ENDED = 11
+    OUTPUT = 12  # something was delivered, or facts alone
     LEASE = 13
     LEASE_END = 14
     FENCE = 15
-    REQUEST_KEY = 20
-    ARTIFACT = 30
+    STEP = 16  # a step that later records name by its place
+    WORK_BACK = 17  # leases are given up
+    DROPPED = 18  # what somebody has had a hand in
+    BATCHES = 19
+    REVIEW = 20  # a check is over
+    DEGRADED = 21
+    JOB_FORGOTTEN = 22
+    REQUEST_KEY = 30
+    KEYS_FORGOTTEN = 31
 
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 VERSIONS: dict[RecordType, int] = dict.fromkeys(RecordType, 1)
-CRASH_SAFE = frozenset({RecordType.INCARNATION, RecordType.INCARNATION_PID, RecordType.INCARNATION_END, RecordType.LEASE, RecordType.LEASE_END})  # fmt: skip
+# Type and version of a body -> what makes it a body of the next version. The previous version of each type has to be here.
+UPGRADES: dict[tuple[RecordType, int], Upgrade] = {}
+# Their processes die with the machine, or what they say can be lost with what they belong to.
+CRASH_SAFE = frozenset(
+    {
+        RecordType.INCARNATION, RecordType.INCARNATION_PID, RecordType.INCARNATION_END, RecordType.STEP, RecordType.LEASE,
+        RecordType.LEASE_END, RecordType.WORK_BACK, RecordType.JOB_FORGOTTEN, RecordType.KEYS_FORGOTTEN,
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,8 +63,9 @@ class Keyed:
     """What became of a keyed request."""
 
     digest: bytes
-    expires: float
+    expires: float  # monotonic; does not count while the job is remembered that the reply names
     reply: Reply | None = None
+    job: str = ""
     joined: list[Slot] = field(default_factory=list)  # repeats that came before the reply
 
 
@@ -79,7 +80,9 @@ class Requests:
         self._open: dict[tuple[Channel, bytes, str, int], Slot] = {}
         self._of_peer: dict[int, set[Slot]] = {}
         self._parked: dict[str, list[Slot]] = {}
-        self._keys: dict[tuple[str, str], Keyed] = {}
+        self._keys: dict[tuple[str, str], Keyed] = {}  # in the order of their age
+        self._fleeting: dict[tuple[str, str], None] = {}  # those that time ends
+        self._of_job: dict[str, tuple[str, str]] = {}
 
     def __len__(self) -> int:
         """Open slots."""
@@ -105,12 +108,12 @@ class Requests:
             return False
         key = (slot.peer.address.identity, message.key)
         digest = _digest(message)
+        self._expire_keys(now)
         kept = self._keys.get(key)
-        if kept is None or (kept.reply is not None and kept.expires <= now):
+        if kept is None:
             slot.key = key
-            self._keys.pop(key, None)
             self._keys[key] = Keyed(digest, now + KEY_LIFETIME)
-            self._expire_keys(now)
+            self._fleeting[key] = None
             return False
         if kept.digest != digest:
             raise Refused("key_conflict")
@@ -137,16 +140,14 @@ class Requests:
         if not slot.pending:
             return
         self._close(slot)
-        after = reply.after
         joined: list[Slot] = []
         if slot.key is not None and (kept := self._keys.get(slot.key)) is not None:
-            after = self._outbox.append(
-                RecordType.REQUEST_KEY, now, identity=slot.key[0], key=slot.key[1], digest=kept.digest, type=int(reply.type), body=reply.body
-            )  # fmt: skip
-            kept.reply, joined, kept.joined = reply, kept.joined, []
+            self._remember(slot.key, kept, reply)
+            self._outbox.append(RecordType.REQUEST_KEY, now, **self._body(slot.key, kept, reply))
+            joined, kept.joined = kept.joined, []
         self._outbox.send(
-            slot.peer.channel, slot.peer.address, reply.type, reply.body, id=slot.id, payload=reply.payload, after=after
-        )
+            slot.peer.channel, slot.peer.address, reply.type, reply.body, id=slot.id, payload=reply.payload, after=reply.after
+        )  # fmt: skip
         for other in joined:
             self.answer(other, reply, now)
 
@@ -157,7 +158,7 @@ class Requests:
         self._close(slot)
         self._outbox.error(slot.peer.channel, slot.peer.address, slot.id, refused.name, refused.text, refused.details)
         if slot.key is not None and (kept := self._keys.get(slot.key)) is not None and kept.reply is None:
-            del self._keys[slot.key]
+            self._forget_key(slot.key)
             for other in kept.joined:
                 self.refuse(other, refused)
 
@@ -189,7 +190,7 @@ class Requests:
             if slot.subject:
                 self.park(heir, slot.subject, slot.want)
         else:
-            del self._keys[slot.key]
+            self._forget_key(slot.key)
 
     def _close(self, slot: Slot) -> None:
         slot.pending = False
@@ -206,17 +207,68 @@ class Requests:
         self._alarms.clear(("slot", slot))
         self._quota.release(slot.peer.address, Resource.REQUESTS)
 
+    def forget_jobs(self, names: list[str], now: float) -> None:
+        """These jobs are not remembered any more, nor are the keys that they were submitted with."""
+        self._forget_keys([key for name in names if (key := self._of_job.get(name)) is not None], now)
+
+    def image(self) -> dict[str, dict[str, Any]]:
+        """What the journal has of keyed requests."""
+        done = [(key, kept, kept.reply) for key, kept in self._keys.items() if kept.reply is not None]
+        return {key_name(*key): self._body(key, kept, reply) for key, kept, reply in done}
+
+    def restore(self, image: dict[str, dict[str, Any]]) -> None:
+        """Take the keys of earlier boots."""
+        for body in sorted(image.values(), key=lambda body: float(body["expires"])):
+            key = body["identity"], body["key"]
+            kept = self._keys[key] = Keyed(body["digest"], body["expires"] - self._outbox.wall)
+            self._fleeting[key] = None
+            self._remember(key, kept, Reply(Type(body["type"]), body["body"]))
+
+    def _body(self, key: tuple[str, str], kept: Keyed, reply: Reply) -> dict[str, Any]:
+        return {
+            "identity": key[0],
+            "key": key[1],
+            "digest": kept.digest,
+            "expires": kept.expires + self._outbox.wall,
+            "type": int(reply.type),
+            "body": reply.body,
+        }
+
+    def _remember(self, key: tuple[str, str], kept: Keyed, reply: Reply) -> None:
+        """The reply to a key is there. One that names a new job is kept as long as the job."""
+        kept.reply = reply
+        if reply.type is Type.JOB_ACCEPTED:
+            kept.job = reply.body["job"]
+            self._of_job[kept.job] = key
+            self._fleeting.pop(key, None)
+
     def _expire_keys(self, now: float) -> None:
-        """Forget keys whose time is over, and the oldest where there are too many. They are kept in the order of their age."""
-        surplus = len(self._keys) - self._limits.keys_kept
+        """Forget keys whose time is over, and the oldest where there are too many."""
+        surplus = len(self._fleeting) - self._limits.keys_kept
         over = []
-        for number, (key, kept) in enumerate(self._keys.items()):
+        for number, key in enumerate(self._fleeting):
+            kept = self._keys[key]
             if kept.expires > now and number >= surplus:
                 break
             if kept.reply is not None:
                 over.append(key)
-        for key in over:
-            del self._keys[key]
+        self._forget_keys(over, now)
+
+    def _forget_keys(self, keys: list[tuple[str, str]], now: float) -> None:
+        if keys:
+            self._outbox.append(RecordType.KEYS_FORGOTTEN, now, names=[key_name(*key) for key in keys])
+        for key in keys:
+            self._forget_key(key)
+
+    def _forget_key(self, key: tuple[str, str]) -> None:
+        kept = self._keys.pop(key)
+        self._fleeting.pop(key, None)
+        self._of_job.pop(kept.job, None)
+
+
+def key_name(identity: str, key: str) -> str:
+    """Name of a keyed request among all of them."""
+    return f"{identity} {key}"
 
 
 def _name(peer: Peer, id: int) -> tuple[Channel, bytes, str, int]:

@@ -3,35 +3,33 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
+from itertools import islice
 from typing import Any
 
 from qcosd.core.alarms import Alarms
-from qcosd.core.blame import Verdict, verdict
 from qcosd.core.blobs import Blobs
 from qcosd.core.checks import Checks
-from qcosd.core.demand import Provider
+from qcosd.core.components import Instance
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Limits
-from qcosd.core.jobs import ENDED, Fence, Job, Jobs, JobState
-from qcosd.core.leases import Lease, Work
-from qcosd.core.lifecycle import State
+from qcosd.core.job import ENDED, Job, JobState, guilty_of
+from qcosd.core.jobs import Jobs
 from qcosd.core.outbox import Outbox
 from qcosd.core.planner import Planner
-from qcosd.core.provenance import Guilty, Source
 from qcosd.core.records import RecordType
-from qcosd.core.requests import Refused
-from qcosd.core.results import SummaryError
-from qcosd.core.supervisor import Component, Supervisor
+from qcosd.core.supervisor import Supervisor
 from qcosd.core.terms import MAX_BATCHES
+from qcosd.core.urgency import Needs, Urgency
+from qcosd.core.work import Lease, Work
 from qcosd.core.works import Works
 from qcosd.protocol import Type, error_table
 
-DEFERRALS = 20  # `retry_later` in a row that a work item may get
-DEFER_FIRST, DEFER_MAX = 0.1, 8.0  # seconds until it is tried again: doubling
+ROOM = 4  # jobs for which room is made at a time
+PREEMPTIONS = 2  # of a work item; then it is left alone
+
+Guilty = list[list[str | None]]  # pairs of component and service, or nil for all that it does
 
 
 class Scheduler:
@@ -49,10 +47,12 @@ class Scheduler:
         self._limits = limits
         self._streams = streams
         self._planner = Planner(supervisor)
-        self._checks = Checks(supervisor)
-        self._works = Works(outbox, alarms, limits.revoke_grace)
+        self._checks = Checks(supervisor, jobs)
+        self.works = Works(outbox, alarms, jobs, supervisor.address_of, limits.revoke_grace)
+        self._urgency = Urgency(limits.ageing_period)
+        self._done: Counter[str] = Counter()  # service -> work that has delivered in this boot
         self._stirred = True  # whether there may be work that could start since the last ``fill``
-        self.leases = self._works.leases
+        self.leases = self.works.leases
 
     # Giving work out
 
@@ -61,13 +61,18 @@ class Scheduler:
         if self._planner.outdated():
             for job in list(self._jobs.active.values()):
                 self.replan(job, now)
-        free = self._free() if self._stirred else Counter()
-        self._stirred = False
-        if not free:
+        if not self._stirred:
             return
-        for job in self._by_urgency(now):
-            if any(step.load <= free for step in chain(job.frontier, *job.pending.values())):
-                self._give(job, free, now)
+        self._stirred = False
+        free = self._free()
+
+        def fits(needs: Needs) -> bool:
+            return any(all(free[component] >= count for component, count in load) for load in needs)
+
+        for job in self._urgency.first(fits, now):
+            self._give(job, free, now)
+        for job in islice(self._urgency.first(lambda needs: not fits(needs), now), ROOM):
+            self._make_room(job, free, now)
 
     def stir(self) -> None:
         """Something outside has changed that may let work start: a component is ready, a pause is over."""
@@ -76,8 +81,9 @@ class Scheduler:
     def _give(self, job: Job, free: Counter[str], now: float) -> None:
         """Give ready work of a job to components that are free; take what it needs off their slots."""
         for work in self._ready(job, now):
-            if work.step.load <= free:
-                free -= work.step.load
+            load = _load(work)
+            if load <= free:
+                free -= load
                 self._issue(work, now)
             elif work.batch is not None and not work.step.checks:
                 return  # the other batches need the same components
@@ -89,309 +95,208 @@ class Scheduler:
         self._stirred = True
         plan, replaced = self._planner.plan(job)
         job.plan, job.frontier = plan, []
-        self._checks.look(job)
+        self._checks.look(job, now)
         if job.batches.complete:
-            job.top_up()
+            self._jobs.top_up(job, now)
         if job.complete:
-            self._end(job, JobState.DONE, now)
+            self.finish(job, JobState.DONE, now)
         elif plan.cause and (job.fences or job.terms.use) and self._planner.hopeless(job):
             self._give_up(job, plan.cause, now)
         elif plan.cause:
-            self._jobs.enter(job, JobState.HELD, now, plan.cause)
+            self._hold(job, plan.cause, now)
         elif replaced:
-            self._forget(job, lambda part: (part.component, part.operation.service) in replaced, now)
+            self.forget(job, sorted([component, service] for component, service in replaced), now)
             self.replan(job, now)
         else:
             self._advance(job, now)
 
+    def _hold(self, job: Job, cause: str, now: float) -> None:
+        """A job waits for a component that is not there. What waits for a consumer meanwhile would keep hardware from others."""
+        for work in [work for work in job.works.values() if work.orphaned]:
+            self.works.give_back(work, "nobody is there to take it", now, again=True)
+        self._jobs.enter(job, JobState.HELD, cause)
+        self._queue(job, now)
+
     def _advance(self, job: Job, now: float) -> None:
         """Find what a job can start now: batches once nothing is left to do for the whole job."""
         whole = [step for step in job.plan.steps if not step.per_batch]
-        size = job.batch_size()
+        size, shots = job.batch_size(), job.terms.shots
         if len(whole) < len(job.plan.steps) and job.running is None:
-            if job.terms.shots > size * MAX_BATCHES:
-                text = f"{job.terms.shots} shots make more than {MAX_BATCHES} batches of {size}, the most that fit"
-                self._end(job, JobState.FAILED, now, {**error_table("unsupported", text), "chain": []})
+            if shots > size * MAX_BATCHES:
+                text = f"{shots} shots make more than {MAX_BATCHES} batches of {size}, the most that fit"
+                self.finish(job, JobState.FAILED, now, {**error_table("unsupported", text), "chain": []})
                 return
-            job.batches.cut(job.terms.shots, size)
+            if job.batches.size != size:
+                self._jobs.record(job, RecordType.BATCHES, now, shots=shots, size=size)
         if whole or job.pending.get(None):
             usable = job.usable(None)
             job.frontier = [step for step in whole if step.consumes <= usable]
         else:
             job.frontier = list(job.plan.steps)
         waiting = JobState.QUEUED if job.booted is None else JobState.BOOTING
-        self._jobs.enter(job, waiting if job.running is None else JobState.RUNNING, now)
+        self._jobs.enter(job, waiting if job.running is None else JobState.RUNNING)
+        self._queue(job, now)
+
+    def _queue(self, job: Job, now: float) -> None:
+        """Put a job where it waits for what it needs now."""
+        if job.state in ENDED or job.state is JobState.HELD:
+            self._urgency.discard(job)
+            return
+        loads = [step.load for steps in (job.frontier, *job.pending.values()) for step in steps]
+        loads += [_load(work) for work in job.works.values() if work.orphaned]
+        self._urgency.put(job, frozenset(frozenset(load.items()) for load in loads), now)
 
     def _free(self) -> Counter[str]:
         """Component -> leases that it can take now."""
-        ready = (c for c in self._supervisor.components.values() if c.state is State.READY)
-        return +Counter(
-            {component.name: component.slots - self.leases.load(component.incarnation) for component in ready}
-        )
-
-    def _by_urgency(self, now: float) -> list[Job]:
-        """Jobs by effective priority: each ageing period of waiting counts one, up to one above the highest class; then the earliest deadline."""
-        jobs = [job for job in self._jobs.active.values() if job.state is not JobState.HELD]
-        ceiling = max((job.terms.priority for job in jobs), default=0) + 1
-
-        def urgency(job: Job) -> tuple[int, float, int]:
-            aged = job.terms.priority + math.floor((now - job.waiting_since) / self._limits.ageing_period)
-            deadline = math.inf if job.terms.deadline is None else job.submitted + job.terms.deadline
-            return -min(aged, ceiling), deadline, job.number
-
-        return sorted(jobs, key=urgency)
+        names = self._supervisor.components
+        return Counter({name: sum(map(self.leases.room, self._supervisor.active(name))) for name in names})
 
     def _ready(self, job: Job, now: float) -> Iterator[Work]:
         """Work of a job that could start now. Batches are looked at only as far as somebody takes them."""
         for batch, checks in job.pending.items():
             for step in checks:
-                if step.consumes <= job.has(batch).keys() and (work := self._works.idle(job, step, batch, now)):
+                if step.consumes <= job.has(batch).keys() and (work := self.works.idle(job, step, batch, now)):
                     yield work
         steps = [step for step in job.frontier if step.per_batch]
         for step in job.frontier:
-            if not step.per_batch and (work := self._works.idle(job, step, None, now)):
+            if not step.per_batch and (work := self.works.idle(job, step, None, now)):
                 yield work
         for batch in job.batches.unfinished() if steps else ():
             has, usable = job.has(batch).keys(), job.usable(batch)
             for step in steps:
                 due = step.consumes <= usable and not step.produces <= has
-                if due and (work := self._works.idle(job, step, batch, now)):
+                if due and (work := self.works.idle(job, step, batch, now)):
                     yield work
 
     def _issue(self, work: Work, now: float) -> None:
-        """Lease all parts of a work item at once."""
+        """Lease all parts of a work item that nobody has, at once. A producer that goes on is told of its new consumer."""
         job = work.job
-        self._works.start(work)
-        components = [self._supervisor.components[part.component] for part in work.step.parts]
-        work.incarnations = tuple(component.incarnation for component in components)
+        kept = list(work.live)
+        taken: dict[int, Instance] = {}
+        for index in work.missing:
+            active = self._supervisor.active(work.step.parts[index].component)
+            taken[index] = max(active, key=lambda each: self.leases.room(each) - list(taken.values()).count(each))
         job.waiting_since = now
         job.stage = work.step.name
-        job.booted = now if job.booted is None else job.booted
-        if work.batch is not None and job.running is None:
-            job.running = now
+        fresh = self.works.start(work, {index: each.incarnation for index, each in taken.items()}, now)
         secret = self._entropy.secret() if len(work.step.parts) > 1 else ""
-        for number, part, component in zip(work.numbers, work.step.parts, components, strict=True):
-            self._choose(job, part)
-            if component.address is None:
-                raise RuntimeError(f"{component.name} is ready and has no address")
-            lease = Lease(number, work.epoch, work, part, component.incarnation, component.address, now)
-            self.leases.add(lease)
-            work.live.append(lease)
-            after = self._outbox.append(
-                RecordType.LEASE, now, lease=number, epoch=work.epoch, job=job.id, step=work.step.name, batch=work.batch, incarnation=lease.incarnation
-            )  # fmt: skip
-            self._alarms.set(("lease", lease), now + part.operation.budget)
-            body = lease.body(self._streams, secret, self._blobs.size)
-            self._outbox.send(Channel.PLUGINS, lease.address, Type.LEASE, body, after=after)
-        self._jobs.enter(job, JobState.BOOTING if job.running is None else JobState.RUNNING, now)
+        for lease in [*fresh, *kept]:
+            address = self._supervisor.address_of(lease.incarnation)
+            stream = lease.stream(self._streams, secret) if secret else None
+            if lease in kept:
+                self.works.watch(lease, now)
+                kind, body = Type.GRANT, {"lease": lease.number, "epoch": lease.epoch, "stream": stream}
+            else:
+                kind, body = Type.LEASE, lease.body(stream, self._blobs.size)
+            if address is not None:  # else it is away, and hears of it when it is back
+                self._outbox.send(Channel.PLUGINS, address, kind, body)
+        self._jobs.enter(job, JobState.BOOTING if job.running is None else JobState.RUNNING)
         self._jobs.publish(job)
+        self._queue(job, now)
 
-    def _choose(self, job: Job, part: Provider) -> None:
-        """Keep to the component once chosen; note it where another one had to take over."""
-        before = job.chosen.get(part.operation.name)
-        if before is not None and before != part.component:
-            fence = job.fences.get(before)
-            why = f": {fence.reason}" if fence else ""
-            job.degraded.append(f"{part.operation.name}: {part.component} took over from {before}{why}")
-        job.chosen[part.operation.name] = part.component
+    def _make_room(self, job: Job, free: Counter[str], now: float) -> None:
+        """Something urgent does not fit: ask for one more process, else take a lease back from a job of a lower class."""
+        for work in self._ready(job, now):
+            for component in [name for name, count in _load(work).items() if free[name] < count]:
+                if not self._supervisor.want_more(component, now):
+                    self._preempt(component, job, now)
+            return
+
+    def _preempt(self, component: str, urgent: Job, now: float) -> None:
+        """Take back the lease of the least urgent job below a class, if the operation may be killed and was not too often."""
+        held = [
+            lease
+            for each in self._supervisor.active(component)
+            for lease in self.leases.of_incarnation(each.incarnation)
+        ]
+        if any(lease.revoked for lease in held):
+            return  # room is being made
+        victims = [
+            lease for lease in held
+            if isinstance(lease, Lease) and lease.part.operation.preempt == "kill" and not lease.work.delivered
+            and lease.work.preemptions < PREEMPTIONS and lease.work.job.terms.priority < urgent.terms.priority
+        ]  # fmt: skip
+        if victims:
+            least = min(victims, key=lambda lease: (lease.work.job.terms.priority, -lease.work.job.number))
+            self.again(least.work, f"job {urgent.id} is more urgent", now, preempted=True)
 
     # Taking it back
 
-    def progress(self, number: int, epoch: int, incarnation: int, fraction: float, text: str) -> None:
-        """A plugin tells how far it is. Raises Refused(late)."""
-        lease = self._current(number, epoch, incarnation)
-        work, job = lease.work, lease.work.job
-        if not lease.delivers or work.delivered:
-            return
-        lease.fraction = fraction
-        job.stage = f"{work.step.name}: {text}" if text else work.step.name
-        self._measure(job)
-        self._jobs.publish(job)
-
-    def done(self, number: int, epoch: int, incarnation: int, outputs: dict[str, str], facts: dict[str, Any], summary: dict[str, Any] | None, now: float) -> int:  # fmt: skip
-        """A plugin has done its part. The journal position to wait for before it is acknowledged. Raises Refused."""
-        if self.leases.was_settled(number, epoch, incarnation):
-            return self._outbox.position
-        lease = self._current(number, epoch, incarnation)
-        work, job = lease.work, lease.work.job
-        source = Source(work.step, work.incarnations, summary if job.batches.is_sample(work.batch) else None)
-        try:
-            lease.check(outputs, self._blobs.has)
-            after = 0
-            if lease.delivers:
-                merged = None if work.step.checks else summary
-                after = self._jobs.deliver(job, work.batch, source, outputs, facts, merged, now)
-            elif facts and not work.delivered:
-                after = self._jobs.note(job, work.batch, lease.part.operation.name, facts, now)
-        except (Refused, SummaryError) as breach:
-            self._settle(lease)
-            self._judge(lease, error_table("wrong_output", str(breach)), now)
-            raise Refused("wrong_output", str(breach)) from None
-        self._settle(lease)
-        if lease.delivers:
-            work.delivered = True
-            if work.step.checks:
-                self._checks.passed(job, work.batch, work.step)
-            self.replan(job, now)
-            self._measure(job)
-            self._jobs.publish(job, after)
-        self._works.retire(work)
-        return after
-
-    def failed(self, number: int, epoch: int, incarnation: int, error: dict[str, Any], now: float) -> None:
-        """A plugin cannot do its part. Raises Refused(late)."""
-        if self.leases.was_settled(number, epoch, incarnation):
-            return
-        lease = self._current(number, epoch, incarnation, failing=error["name"] != "retry_later")
-        work = lease.work
-        self._settle(lease)
-        if work.delivered:
-            self._works.retire(work)
-        elif error["name"] in ("wrong_input", "wrong_output") or lease.cut_short(error):
-            self._judge(lease, error, now)
-        elif error["name"] == "retry_later" and work.deferrals < DEFERRALS:
-            self._count_again(work)
-            work.deferrals, work.deferred = work.deferrals + 1, True
-            work.not_before = now + min(DEFER_MAX, DEFER_FIRST * 2.0 ** (work.deferrals - 1))
-            self._alarms.set(("retry", work), work.not_before)
-            self._works.revoke(work, "the other side of the stream is deferred", now)
-        else:
-            self._fail(work, error, now, lease.place)
-
-    def revoked(self, number: int, epoch: int, incarnation: int) -> None:
-        """A plugin has given a revoked lease up."""
-        lease = self.leases.get(number, epoch, incarnation)
-        if lease is not None and lease.revoked:
-            self._works.free(lease)
-            self._stirred = True
-
-    def expire(self, lease: Lease, now: float) -> Component | None:
-        """The alarm of a lease. The component to be killed, where it has not given up a revoked lease in time."""
-        if lease.revoked:
-            return self._supervisor.of_incarnation(lease.incarnation)
-        if lease.work.delivered:
-            self._works.revoke(lease.work, "the result is here", now)
-            self._works.retire(lease.work)
-        else:
-            budget = lease.part.operation.budget
-            text = f"{lease.part.operation.name} did not end within {budget:g} s"
-            self._fail(lease.work, error_table("budget", text), now, lease.place)
-        return None
-
-    def lost(self, component: Component, reason: str, now: float) -> bool:
-        """A plugin has died: its leases go back. Whether it had any in hand, which then pay for the death."""
-        held = self.leases.of_incarnation(component.incarnation)
-        # Else it ended because it was told to, or for what it delivered to some job.
-        blamed = component.wanted and not component.reborn and not component.guilty
-        in_force = [lease for lease in held if not lease.revoked]
-        for lease in held:
-            self._works.free(lease)
-        for lease in in_force:
-            lease.work.live.remove(lease)
-        for work in dict.fromkeys(lease.work for lease in in_force):
-            if work.delivered:
-                self._works.retire(work)
-            elif work.job.state not in ENDED:
-                self._lose(work, component, reason, blamed, now)
-        return bool(held)
-
-    def _lose(self, work: Work, component: Component, reason: str, blamed: bool, now: float) -> None:
-        """A plugin has died over a work item: give it out again, or call it poison."""
-        work.job.restarts += 1
-        self._count_again(work)
-        work.deaths += blamed
-        if work.deaths >= self._limits.attempts:
-            often = f"{work.place} killed its plugin {work.deaths} times in a row"
-            text = f"{often}; the last time {component.name}: {reason}"
-            self._fail(work, error_table("poison", text, {"log": list(component.log)}), now)
-        else:
-            self._works.revoke(work, f"{component.name} died", now)
-
     def end(self, job: Job, state: JobState, now: float, name: str, text: str = "") -> None:
         """End a job from outside: cancelled, or past its deadline."""
-        self._end(job, state, now, {**error_table(name, text), "chain": []})
+        self.finish(job, state, now, {**error_table(name, text), "chain": []})
 
-    # Faults of what was delivered
+    def again(self, work: Work, reason: str, now: float, *, parts: tuple[int, ...] | None = None, **why: Any) -> None:
+        """Take leases of a work item back, all unless ``parts`` says which, and give it out anew when that can be. See ``Works``."""
+        whole = parts is None and work.batch is not None and not work.step.checks
+        self.works.give_back(work, reason, now, parts=parts, again=whole, **why)
+        self._stirred = True
+        self._queue(work.job, now)
 
-    def _judge(self, lease: Lease, error: dict[str, Any], now: float) -> None:
-        """Something delivered was wrong: go on without whoever did it."""
-        job, found = lease.work.job, verdict(lease, error)
+    def forget(self, job: Job, guilty: Guilty, now: float) -> None:
+        """Drop what somebody has made for a job and what was made from that; take back the work that it went into."""
+        self.works.revoke_all(job.loss(guilty_of(guilty)).works, "it is done again by somebody else", now)
+        self._jobs.record(job, RecordType.DROPPED, now, guilty=guilty)
+
+    def fail(self, work: Work, error: dict[str, Any], now: float, place: str = "") -> None:
+        """The job of a work item fails because of it, unless it goes on without; `place`: where in it, if known."""
+        job = work.job
         if job.state in ENDED:
             return
-        if found.component is None:
-            table = error_table("bad_input", found.reason, error.get("details"))
-            self._end(job, JobState.FAILED, now, {**table, "chain": [lease.place]})
+        if work.step.checks:
+            if work.name in job.works:
+                self.works.give_back(work, "the job goes on without it", now, over=True)
+            self._checks.waive(job, work.batch, work.step, now, f"{place or work.place}: {error['message']}")
+            self.replan(job, now)
         else:
-            self._fence(job, found.component, found, lease.place, now)
+            place = place or f"{work.place} by {job.chosen.get(work.step.name, 'nobody')}"
+            self.finish(job, JobState.FAILED, now, {**error, "chain": [place]})
 
-    def _fence(self, job: Job, name: str, found: Verdict, place: str, now: float) -> None:
-        """Keep a component away from a job, with all that it has made for it; its process ends, like that of one that crashed."""
-        job.fences[name] = Fence(found.reason, place)
-        self._outbox.append(RecordType.FENCE, now, job=job.id, component=name, reason=found.reason)
-        component = self._supervisor.of_incarnation(found.incarnation)
-        if component is not None and component.wanted:
-            self._supervisor.kill(component, f"delivered something wrong: {found.reason}", now, guilty=True)
-        self._forget(job, lambda part: part.component == name, now)
-        self.replan(job, now)
-        self._measure(job)
+    def delivered(self, work: Work, now: float) -> None:
+        """A work item has delivered."""
+        self._done[work.step.parts[0].operation.service] += 1
+        if work.step.checks:
+            self._checks.passed(work.job, work.batch, work.step, now)
+        self.replan(work.job, now)
+
+    def done_by_others(self, work: Work) -> int:
+        """How much work of the same service has delivered in this boot."""
+        return self._done[work.step.parts[0].operation.service]
+
+    def restore(self, last: int, now: float) -> None:
+        """Take what the journal has of work in hand, and find what each job needs. ``last``: number given out last."""
+        self.leases.last = last
+        for job in list(self._jobs.active.values()):
+            for lease in [lease for work in job.works.values() for lease in work.live]:
+                self.leases.add(lease)
+                self.works.watch(lease, now)
+
+    def show(self, job: Job) -> None:
+        """Find how much of a job is done, and publish it."""
+        live = [lease for work in job.works.values() if not work.step.checks for lease in work.live if lease.delivers]
+        job.measure(sum(lease.fraction for lease in live))
         self._jobs.publish(job)
-
-    def _forget(self, job: Job, guilty: Guilty, now: float) -> None:
-        """Drop what somebody has made for a job and what was made from that; take back the work that it went into."""
-        before = job.batches
-        lost = job.drop(guilty)
-        anew = job.batches is not before
-
-        def spoilt(work: Work) -> bool:
-            whose = any(map(guilty, work.step.parts))
-            return whose or bool(work.step.consumes & lost) or (anew and work.batch is not None)
-
-        again = self._works.take_back(job, spoilt, "it is done again by somebody else", now)
-        again |= before.made.keys() if anew else set()
-        job.shots_restarted += sum(before.sizes[batch] for batch in again)
 
     def _give_up(self, job: Job, cause: str, now: float) -> None:
         """Nobody is left for a job: fail it with everyone who was found wrong, and by whom; or those whom it may use cannot do it."""
         if not job.fences:
             wanted = ", ".join(f"{service}={component}" for service, component in job.terms.use.items())
-            self._end(job, JobState.FAILED, now, {**error_table("unsupported", f"use {wanted}: {cause}"), "chain": []})
+            self.finish(
+                job, JobState.FAILED, now, {**error_table("unsupported", f"use {wanted}: {cause}"), "chain": []}
+            )
             return
         text = "; ".join([*(fence.reason for fence in job.fences.values()), cause])
         details = {"fenced": {name: fence.reason for name, fence in job.fences.items()}}
         places = [fence.place for fence in job.fences.values()]
-        self._end(job, JobState.FAILED, now, {**error_table("wrong_output", text, details), "chain": places})
+        self.finish(job, JobState.FAILED, now, {**error_table("wrong_output", text, details), "chain": places})
 
-    # Inner parts
-
-    def _count_again(self, work: Work) -> None:
-        """A batch that was started is to be started again."""
-        if work.batch is not None and not work.step.checks:
-            work.job.shots_restarted += work.job.shots_of(work.batch)
-
-    def _current(self, number: int, epoch: int, incarnation: int, *, failing: bool = False) -> Lease:
-        lease = self.leases.get(number, epoch, incarnation)
-        if lease is None or (lease.revoked and not (failing and lease.overtaken)):
-            raise Refused("late", f"lease {number} epoch {epoch} is not in force")
-        return lease
-
-    def _settle(self, lease: Lease) -> None:
-        self._works.settle(lease)
-        self._stirred = True
-
-    def _fail(self, work: Work, error: dict[str, Any], now: float, place: str = "") -> None:
-        """The job of a work item fails because of it, unless it goes on without; `place`: where in it, if known."""
-        if work.step.checks and work.job.state not in ENDED:
-            self._works.take_back(work.job, lambda other: other is work, "the job goes on without it", now)
-            self._checks.waive(work.job, work.batch, work.step, f"{place or work.place}: {error['message']}")
-            self.replan(work.job, now)
-        elif work.job.state not in ENDED:
-            place = place or f"{work.place} by {work.job.chosen.get(work.step.name, 'nobody')}"
-            self._end(work.job, JobState.FAILED, now, {**error, "chain": [place]})
-
-    def _end(self, job: Job, state: JobState, now: float, error: dict[str, Any] | None = None) -> None:
-        self._works.end(job, f"the job is {state}", now)
+    def finish(self, job: Job, state: JobState, now: float, error: dict[str, Any] | None = None) -> None:
+        """End a job. ``error``: table and chain of places, of one that is not done."""
+        self.works.end(job, f"the job is {state}", now)
+        self._urgency.discard(job)
         self._jobs.end(job, state, now, error)
 
-    def _measure(self, job: Job) -> None:
-        live = [lease for work in self._works.of(job) if not work.step.checks for lease in work.live if lease.delivers]
-        job.measure(sum(lease.fraction for lease in live))
+
+def _load(work: Work) -> Counter[str]:
+    """Component -> leases that the next attempt on a work item takes."""
+    return Counter(work.step.parts[index].component for index in work.missing)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from qcosd.core.components import Instance
 from qcosd.core.events import Address, Channel, Start
 from qcosd.core.outbox import Outbox
 from qcosd.core.peers import Peer, Peers
-from qcosd.core.supervisor import Component, Supervisor
+from qcosd.core.supervisor import Supervisor
 from qcosd.protocol import CHUNK, HEARTBEAT, MAX_FRAME, VERSION, Message, ProtocolError, Type
 
 
@@ -25,32 +26,31 @@ class Session:
         versions = body["versions"]
         if len(versions) != 2 or not versions[0] <= VERSION <= versions[1]:
             raise ProtocolError("unsupported_version", f"versions {versions}; this side speaks {VERSION}", message.id)
-        component = self._supervisor.of_identity(address.identity) if channel is Channel.PLUGINS else None
-        if component is not None:
-            self._check_plugin(component, address, message)
+        instance = self._supervisor.of_identity(address.identity) if channel is Channel.PLUGINS else None
+        if instance is not None:
+            self._check_plugin(instance, message)
         if known is None:
             known = Peer(channel, address, body["name"], now)
-            if component is not None:
-                known.incarnation, known.rights = component.incarnation, frozenset(component.manifest.rights)
+            if instance is not None:
+                known.incarnation, known.rights = instance.incarnation, frozenset(instance.component.manifest.rights)
             self._peers.add(known)
         known.heard = now
-        self._outbox.send(channel, address, Type.WELCOME, self._welcome(component), id=message.id)
-        if component is not None:
-            self._supervisor.greeted(component, address, body.get("slots", 1), body.get("ready", True), now)
+        self._outbox.send(channel, address, Type.WELCOME, self._welcome(instance), id=message.id)
+        if instance is not None:
+            self._supervisor.greeted(instance, address, body.get("slots", 1), body.get("ready", True), now)
 
-    def _check_plugin(self, component: Component, address: Address, message: Message) -> None:
+    def _check_plugin(self, instance: Instance, message: Message) -> None:
         body = message.body
-        if component.address not in (None, address):
-            raise ProtocolError("not_allowed", "this incarnation is connected already", message.id)
-        if body.get("incarnation", component.incarnation) != component.incarnation:
-            raise ProtocolError("late", f"incarnation {body['incarnation']} is not {component.incarnation}", message.id)
-        missing = {operation.name for operation in component.manifest.operations} - set(body.get("services", ()))
+        if body.get("incarnation", instance.incarnation) != instance.incarnation:
+            raise ProtocolError("late", f"incarnation {body['incarnation']} is not {instance.incarnation}", message.id)
+        operations = instance.component.manifest.operations
+        missing = {operation.name for operation in operations} - set(body.get("services", ()))
         if missing:
             raise ProtocolError(
                 "bad_message", f"the manifest promises {', '.join(sorted(missing))}; HELLO does not", message.id
             )
 
-    def _welcome(self, component: Component | None) -> dict[str, object]:
+    def _welcome(self, instance: Instance | None) -> dict[str, object]:
         limits = self._start.limits
         body: dict[str, object] = {
             "version": VERSION,
@@ -63,7 +63,7 @@ class Session:
                 "frame": MAX_FRAME,
             },
         }
-        if component is not None:
-            body["incarnation"] = component.incarnation
-            body["configuration"] = self._start.configuration.get(component.name, {})
+        if instance is not None:
+            body["incarnation"] = instance.incarnation
+            body["configuration"] = self._start.configuration.get(instance.component.name, {})
         return body

@@ -1,98 +1,153 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All work items of all jobs that are not over, and what becomes of their leases."""
+"""What becomes of the leases of work items: given out, ended, taken back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from qcosd.core.alarms import Alarms
 from qcosd.core.demand import Step
-from qcosd.core.events import Channel
-from qcosd.core.jobs import Job
-from qcosd.core.leases import Lease, Leases, Work
+from qcosd.core.events import Address, Channel
+from qcosd.core.job import Job
+from qcosd.core.jobs import Jobs
+from qcosd.core.leases import Leases, Stranger
 from qcosd.core.outbox import Outbox
+from qcosd.core.records import RecordType
+from qcosd.core.work import Lease, Work
 from qcosd.protocol import Type
+
+PREEMPT_GRACE = 1.0  # seconds from REVOKE to SIGKILL for whoever is preempted
 
 
 class Works:
-    """Work by job, and by batch and step within it."""
+    """Changes of work items: each is a record, and what it means for leases and plugins. ``where``: address of an incarnation, if it
+    is connected."""
 
-    def __init__(self, outbox: Outbox, alarms: Alarms, grace: float) -> None:
+    def __init__(
+        self, outbox: Outbox, alarms: Alarms, jobs: Jobs, where: Callable[[int], Address | None], grace: float
+    ) -> None:
         self._outbox = outbox
         self._alarms = alarms
+        self._jobs = jobs
+        self._where = where
         self._grace = grace  # seconds from REVOKE to SIGKILL
-        self._works: dict[Job, dict[tuple[int | None, str], Work]] = {}
         self.leases = Leases()
 
-    def of(self, job: Job) -> list[Work]:
-        """Work of a job that was started and is not over."""
-        return list(self._works.get(job, {}).values())
-
     def idle(self, job: Job, step: Step, batch: int | None, now: float) -> Work | None:
-        """The work item of a step, if nobody has it in hand."""
-        work = self._works.get(job, {}).get((batch, step.name))
+        """The work item of a step, if it has parts that nobody has in hand."""
+        work = job.works.get((batch, step.name))
         if work is None:
-            return Work(job, step, batch, tuple(self.leases.number() for _ in step.parts), self.leases.number())
-        if work.live or work.delivered or work.not_before > now:
+            return Work(job, step, batch)
+        if work.delivered or work.not_before > now or (work.live and not work.orphaned):
             return None
-        if len(work.numbers) != len(step.parts):  # another provider took over, with or without a stream
-            work.numbers = tuple(self.leases.number() for _ in step.parts)
-        work.step = step
+        if not work.live and work.step != step:  # another provider took over, with or without a stream
+            work.step = step
         return work
 
-    def start(self, work: Work) -> None:
-        """The next attempt on a work item begins."""
-        self._works.setdefault(work.job, {})[work.name] = work
-        work.epoch, work.deferred = work.epoch + 1, False
+    def start(self, work: Work, incarnations: dict[int, int], now: float) -> list[Lease]:
+        """The next attempt on a work item begins. ``incarnations``: part -> who gets it. The new leases."""
+        job, step = work.job, work.step
+        place = self._jobs.place(job, step, now)
+        if len(work.numbers) != len(step.parts):
+            work.numbers = tuple(self.leases.number() for _ in step.parts)
+        grant = work.grant or self.leases.number()
+        who = [
+            incarnations.get(i, work.incarnations[i] if i < len(work.incarnations) else 0)
+            for i in range(len(step.parts))
+        ]
+        kept = {lease.index for lease in work.live}
+        body = {
+            "step": place,
+            "batch": work.batch,
+            "numbers": list(work.numbers),
+            "grant": grant,
+            "epoch": work.epoch + 1,
+            "parts": sorted(incarnations),
+            "incarnations": who,
+        }
+        job.works.setdefault(work.name, work)
+        self._jobs.record(job, RecordType.LEASE, now, **body)
+        work.deferred = False
+        fresh = [lease for lease in work.live if lease.index not in kept]
+        for lease in fresh:
+            self.leases.add(lease)
+            self.watch(lease, now)
+        return fresh
 
-    def settle(self, lease: Lease) -> None:
+    def watch(self, lease: Lease, now: float) -> None:
+        """The budget of a lease begins."""
+        self._alarms.set(("lease", lease), now + lease.part.operation.budget)
+
+    def settle(self, lease: Lease, now: float) -> None:
         """A lease has ended by its own plugin."""
-        self._alarms.clear(("lease", lease))
-        if lease in lease.work.live:
-            lease.work.live.remove(lease)
-        self.leases.remove(lease, settled=True)
+        self._free(lease, settled=True)
+        work = lease.work
+        if lease in work.live:
+            self._jobs.record(
+                work.job, RecordType.LEASE_END, now, batch=work.batch, op=work.step.name, lease=lease.number, epoch=lease.epoch
+            )  # fmt: skip
 
-    def free(self, lease: Lease) -> None:
+    def free(self, lease: Lease | Stranger) -> None:
         """A lease occupies its plugin no more, without having been settled."""
-        self._alarms.clear(("lease", lease))
-        self.leases.remove(lease, settled=False)
+        self._free(lease, settled=False)
 
-    def revoke(self, work: Work, reason: str, now: float) -> None:
-        """Take back all leases of a work item. They occupy their plugins until those have given them up."""
-        for lease in work.live:
-            lease.revoked = True
-            self._alarms.set(("lease", lease), now + self._grace)
-            body = {"lease": lease.number, "epoch": lease.epoch, "reason": reason}
-            self._outbox.send(Channel.PLUGINS, lease.address, Type.REVOKE, body)
-        work.live.clear()
+    def give_back(
+        self, work: Work, reason: str, now: float, *, parts: tuple[int, ...] | None = None, **why: Any
+    ) -> None:
+        """Take back leases of a work item, all unless ``parts`` says which. Those that live are revoked. ``why``: see ``Job.apply``."""
+        taken = [lease for lease in work.live if parts is None or lease.index in parts]
+        grace = PREEMPT_GRACE if why.get("preempted") else self._grace
+        for lease in taken:
+            self._revoke(lease, reason, now, grace)
+        body = {"batch": work.batch, "op": work.step.name, "parts": [lease.index for lease in taken], "reason": reason}
+        self._jobs.record(work.job, RecordType.WORK_BACK, now, **body, **why)
+        if why.get("over"):
+            self._alarms.clear(("retry", work))
 
-    def retire(self, work: Work) -> None:
-        """Forget a work item of which nothing is left to do."""
-        if work.delivered and not work.live:
-            self._forget(work)
-
-    def take_back(self, job: Job, condition: Callable[[Work], bool], reason: str, now: float) -> set[int]:
-        """Give up and forget work of a job, what has delivered included. Batches that somebody had in hand undelivered."""
-        batches: set[int] = set()
-        for work in filter(condition, self.of(job)):
-            if work.live and work.batch is not None and not work.delivered and not work.step.checks:
-                batches.add(work.batch)
-            self.revoke(work, reason, now)
-            self._forget(work)
-        return batches
+    def revoke_all(self, works: list[Work], reason: str, now: float) -> None:
+        """Revoke leases of work that is about to be forgotten by another record."""
+        for work in works:
+            self._alarms.clear(("retry", work))
+            work.deferred = False
+            for lease in work.live:
+                self._revoke(lease, reason, now, self._grace)
 
     def end(self, job: Job, reason: str, now: float) -> None:
         """A job has ended. Who still sends what nobody needs may come to its end."""
-        for work in self.of(job):
-            if not work.delivered:
-                self.revoke(work, reason, now)
-            self._forget(work)
+        self.revoke_all([work for work in job.works.values() if not work.delivered], reason, now)
+        for work in job.works.values():
+            work.live.clear()
+        job.works.clear()
 
-    def _forget(self, work: Work) -> None:
-        work.deferred = False
-        self._alarms.clear(("retry", work))
-        works = self._works.get(work.job, {})
-        if works.get(work.name) is work:
-            del works[work.name]
-            if not works:
-                del self._works[work.job]
+    def expel(self, number: int, epoch: int, incarnation: int, reason: str, now: float) -> None:
+        """Revoke what a plugin holds and the kernel does not know."""
+        stranger = Stranger(number, epoch, incarnation)
+        self.leases.add(stranger)
+        self._tell_revoked(stranger, reason)
+        self._alarms.set(("lease", stranger), now + self._grace)
+
+    def revoke(self, lease: Lease, reason: str, now: float) -> None:
+        """Take back a lease of a job that has ended."""
+        self._revoke(lease, reason, now, self._grace)
+
+    def remind(self, lease: Lease | Stranger, reason: str) -> None:
+        """Send REVOKE again to a plugin that may not have got it."""
+        self._tell_revoked(lease, reason)
+
+    def _free(self, lease: Lease | Stranger, *, settled: bool) -> None:
+        self._alarms.clear(("lease", lease))
+        self.leases.remove(lease, settled=settled)
+
+    def _revoke(self, lease: Lease, reason: str, now: float, grace: float) -> None:
+        """The lease occupies its plugin until that has given it up. One whose plugin has died is free already."""
+        if self.leases.get(lease.number, lease.epoch, lease.incarnation) is None:
+            return
+        lease.revoked = True
+        self._alarms.set(("lease", lease), now + grace)
+        self._tell_revoked(lease, reason)
+
+    def _tell_revoked(self, lease: Lease | Stranger, reason: str) -> None:
+        if (address := self._where(lease.incarnation)) is not None:
+            body = {"lease": lease.number, "epoch": lease.epoch, "reason": reason}
+            self._outbox.send(Channel.PLUGINS, address, Type.REVOKE, body)

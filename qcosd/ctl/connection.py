@@ -20,6 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 START_HINT = "start one with `qcosd` or `systemctl start qcosd`, or name one with QCOS_RUNTIME_DIR or --runtime-dir"
 
+RESTART_GRACE = 10.0
+"""Seconds for which a daemon that has answered before may be away: it is being restarted, and loses nothing meanwhile."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 _runtime_dir_option = click.option(
     "--runtime-dir", metavar="DIR", help="Which daemon: its runtime directory (else $QCOS_RUNTIME_DIR)."
@@ -45,7 +48,8 @@ def daemon(runtime_dir: str | None) -> Iterator[BlockingClient]:
     """A client of the running daemon. Its errors leave the block as `Failure`."""
     from qcosd.sdk.client import BlockingClient
 
-    with translated(), BlockingClient(chosen_runtime_dir(runtime_dir)) as client:
+    place = chosen_runtime_dir(runtime_dir)
+    with translated(), BlockingClient(place, restart_grace=RESTART_GRACE) as client:
         yield client
 
 

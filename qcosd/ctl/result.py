@@ -137,7 +137,7 @@ def _prior(job: Document, options: Document) -> float | None:
 
 def _hardware(job: Document) -> str | None:
     """The component that ran the shots, None where none has yet."""
-    plan = _section(job, "plan")
+    plan = _section(_section(job, "plan"), "providers")
     return next(
         (str(plan[step]) for step in ("hardware.run", "hardware.replay", "hardware.play") if step in plan), None
     )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from qcosd.ctl import failure, output
-from qcosd.ctl.connection import chosen_runtime_dir, daemon_options, translated
+from qcosd.ctl.connection import RESTART_GRACE, chosen_runtime_dir, daemon_options, translated
 from qcosd.ctl.failure import Failure, bad_usage
 from qcosd.ctl.interrupt import Interrupted, Interrupts
 from qcosd.ctl.progress import Progress
@@ -123,7 +122,7 @@ def _run_on(
         with Progress(job) as progress:
             return client.wait(job, on_change=progress.show)
 
-    with BlockingClient(place) as client:
+    with BlockingClient(place, restart_grace=RESTART_GRACE) as client:
         try:
             document = done(lambda: submission.send(client))
             if isinstance(submission, Staged) and document["state"] == "done":
@@ -144,5 +143,8 @@ def _cancel(place: Path, job: str) -> None:
     from qcosd.sdk.errors import SdkError
 
     output.note(f"cancelling job {job}; Ctrl-C again leaves at once")
-    with contextlib.suppress(SdkError), BlockingClient(place, connect_grace=CANCEL_GRACE) as client:
-        client.cancel(job, timeout=CANCEL_GRACE)
+    try:
+        with BlockingClient(place, connect_grace=CANCEL_GRACE) as client:
+            client.cancel(job, timeout=CANCEL_GRACE)
+    except SdkError as error:
+        output.note(f"job {job} was not cancelled: {error}")

@@ -43,17 +43,20 @@ class Client:
         runtime_dir: str | os.PathLike[str] | None = None,
         connect_grace: float = CONNECT_GRACE,
         name: str = "client",
+        restart_grace: float | None = None,
     ) -> None:
         self.runtime_dir = find_runtime_dir(runtime_dir)
         self.connect_grace = connect_grace
+        self.restart_grace = restart_grace
         self._session = Session({"name": name})
         self._talks = Conversations(self._session)
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._dealer: Dealer | None = None
-        self._readable: Readable | None = None
+        self._readables: list[Readable] = []
         self._timer: asyncio.TimerHandle | None = None
         self._made = 0.0
         self._failed: SdkError | None = None
+        self._welcomed = False  # at any time
         self._welcome = asyncio.Event()
         self._waiting: set[Conversation[Any]] = set()
         self._subscribers: set[_Feed] = set()
@@ -110,10 +113,11 @@ class Client:
             self._context = None
 
     def _hang_up(self) -> None:
-        if self._readable is not None and self._dealer is not None:
-            self._readable.close()
+        for readable in self._readables:
+            readable.close()
+        if self._dealer is not None:
             self._dealer.close()
-        self._readable = self._dealer = None
+        self._readables, self._dealer = [], None
 
     def _renew(self) -> None:
         self._hang_up()
@@ -122,11 +126,18 @@ class Client:
         token = client_token(self.runtime_dir)
         if token is not None and self._context is not None:
             self._dealer = Dealer(self._context, f"ipc://{self.runtime_dir / CLIENTS_SOCKET}", USER, token)
-            self._readable = Readable(self._loop, self._dealer.socket, self._receive)
+            self._readables = [
+                Readable(self._loop, socket, self._receive) for socket in (self._dealer.socket, self._dealer.monitor)
+            ]
 
     def _receive(self) -> bool:
-        frames = self._dealer.receive() if self._dealer is not None else None
+        if self._dealer is None:
+            return False
+        frames = self._dealer.receive()
         if frames is None:
+            if self._dealer.changed() is False and self._session.welcomed:
+                self._reconnect()
+                self._go_on()
             return False
         try:
             self._absorb(self._session.receive(frames, self._loop.time()))
@@ -140,6 +151,7 @@ class Client:
         for happening in happenings:
             match happening:
                 case Welcomed():
+                    self._welcomed = True
                     self._welcome.set()
                     for feed in self._subscribers:
                         feed.renew()
@@ -169,9 +181,9 @@ class Client:
             times.append(at)
         if self._session.silent_for(now) > 0.0 or self._dealer is None:
             times.append(now + _LOOK)
-        if self._dealer is not None and self._readable is not None:
+        if self._dealer is not None:
             self._dealer.send(self._session.outgoing())
-            self._readable.look()
+            self._readables[0].look()
             if not self._dealer.flush():
                 times.append(now + _LOOK)
         if self._timer is not None:
@@ -184,14 +196,18 @@ class Client:
         now = self._loop.time()
         self._absorb(self._session.tick(now))
         silent = self._session.silent_for(now)
-        if silent >= self.connect_grace:
-            self._fail(absence(self.runtime_dir))
+        grace = self.restart_grace if self._welcomed and self.restart_grace is not None else self.connect_grace
+        if silent >= grace:
+            self._fail(absence(self.runtime_dir, self._welcomed))
         elif silent >= RECONNECT_AFTER and now - self._made >= RECONNECT_AFTER:
-            try:
-                self._renew()
-            except SdkError as error:
-                self._fail(error)
+            self._reconnect()
         self._go_on()
+
+    def _reconnect(self) -> None:
+        try:
+            self._renew()
+        except SdkError as error:
+            self._fail(error)
 
     async def _drive(self, talk: calls.Talk[T]) -> T:
         await self.connect()
@@ -342,9 +358,12 @@ class _Feed:
         if self.subscription.boot:
             await self.awake.wait()
             return
+        session = self._client._session
         try:
             await asyncio.wait_for(self.awake.wait(), grace)
         except TimeoutError:
+            if not session.welcomed or session.silent_for(self._client._loop.time()) > 0.0:
+                return  # first somebody has to be there
             text = f"no subscription to {', '.join(self.subscription.prefixes)}"
             raise RequestFailed(4, "not_allowed", text) from None
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from qcosd.protocol import Message, Type
+from qcosd.protocol import SPECS, Message, Type
 from qcosd.sdk.errors import DeadlineExceeded, RequestFailed
 from qcosd.sdk.session import Limits, Request
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 Talk = Generator[list[Request], list[Message], T]
 
 TRANSFER_ATTEMPTS = 5
-"""Times that a transfer is begun anew when the kernel has forgotten it (it was restarted in between)."""
+"""Times that a transfer is begun with the same kernel, which has forgotten it; deaths of the kernel are not counted."""
 
 LONGEST_WAIT = 3600.0
 """Seconds of one JOB_WAIT; a longer wait is several of them."""
@@ -41,7 +42,9 @@ def fresh_key() -> str:
 
 
 def ask(request: Request) -> Talk[Message]:
-    """One request, one reply."""
+    """One request, one reply.  One that has an effect gets a key of its own where it has none: it may have to be sent again."""
+    if not request.key and SPECS[request.type].keyed:
+        request = replace(request, key=fresh_key())
     replies = yield [request]
     return replies[0]
 
@@ -54,21 +57,22 @@ def _body(request: Request) -> Talk[dict[str, Any]]:
 def put(data: bytes, limits: Callable[[], Limits], timeout: float | None) -> Talk[str]:
     """Store an artifact; returns its SHA-256 in hex.  ``timeout`` is of each chunk, not of the whole."""
     digest = hashlib.sha256(data).hexdigest()
-    attempts = TRANSFER_ATTEMPTS
+    attempts, boot = 0, -1
     while True:
-        attempts -= 1
+        bounds = limits()
+        start = Request(Type.BLOB_PUT, {"sha": digest, "size": len(data)}, (data[: bounds.chunk],), timeout)
+        first = yield from ask(start)
+        attempts, boot = (attempts + 1 if first.boot == boot else 1), first.boot
         try:
-            yield from _put_once(digest, data, limits(), timeout)
+            yield from _put_rest(digest, data, first, bounds, timeout)
             return digest
         except RequestFailed as error:
-            if error.name != "no_reply" or not attempts:
+            if error.name != "no_reply" or attempts >= TRANSFER_ATTEMPTS:
                 raise
 
 
-def _put_once(digest: str, data: bytes, limits: Limits, timeout: float | None) -> Talk[None]:
+def _put_rest(digest: str, data: bytes, reply: Message, limits: Limits, timeout: float | None) -> Talk[None]:
     size = len(data)
-    first = Request(Type.BLOB_PUT, {"sha": digest, "size": size}, (data[: limits.chunk],), timeout)
-    reply = yield from ask(first)
     offset = limits.chunk
     while reply.type is not Type.BLOB_STORED:
         if offset >= size:
@@ -119,7 +123,7 @@ def get(digest: str, limits: Callable[[], Limits], timeout: float | None) -> Tal
 def submit(options: Mapping[str, Any], inputs: Mapping[str, str], key: str | None, timeout: float | None) -> Talk[str]:
     """Run a job; returns its id."""
     body = {"inputs": dict(inputs), "options": dict(options)}
-    answer = yield from _body(Request(Type.JOB_SUBMIT, body, timeout=timeout, key=key or fresh_key()))
+    answer = yield from _body(Request(Type.JOB_SUBMIT, body, timeout=timeout, key=key))
     return str(answer["job"])
 
 
@@ -136,11 +140,11 @@ def jobs(limit: int, timeout: float | None) -> Talk[list[dict[str, Any]]]:
 
 
 def wait(id: str, timeout: float | None) -> Talk[dict[str, Any]]:
-    """The job document once the job has ended.  Without a timeout it waits for ever."""
+    """The job document once the job has ended.  Without a timeout it waits for ever; kernels may come and go."""
     while True:
         span = LONGEST_WAIT if timeout is None else timeout
         try:
-            answer = yield from _body(Request(Type.JOB_WAIT, {"job": id}, timeout=span))
+            answer = yield from _body(Request(Type.JOB_WAIT, {"job": id}, timeout=span, outlast=True))
         except DeadlineExceeded:
             if timeout is None:
                 continue
@@ -150,7 +154,7 @@ def wait(id: str, timeout: float | None) -> Talk[dict[str, Any]]:
 
 def cancel(id: str, key: str | None, timeout: float | None) -> Talk[dict[str, Any]]:
     """End a job as cancelled; returns its document."""
-    answer = yield from _body(Request(Type.JOB_CANCEL, {"job": id}, timeout=timeout, key=key or fresh_key()))
+    answer = yield from _body(Request(Type.JOB_CANCEL, {"job": id}, timeout=timeout, key=key))
     return dict(answer["document"])
 
 
@@ -164,13 +168,13 @@ def plugin(action: str, name: str, key: str | None, timeout: float | None) -> Ta
     """``action``: start, stop, restart, kill or reset.  Raises ValueError for another one."""
     if action not in PLUGIN_ACTIONS:
         raise ValueError(f"{action!r} is not one of {', '.join(PLUGIN_ACTIONS)}")
-    yield from ask(Request(PLUGIN_ACTIONS[action], {"plugin": name}, timeout=timeout, key=key or fresh_key()))
+    yield from ask(Request(PLUGIN_ACTIONS[action], {"plugin": name}, timeout=timeout, key=key))
 
 
 def fault(name: str, kind: str, seconds: float, key: str | None, timeout: float | None) -> Talk[None]:
     """Fault injection: ``kind`` is crash, hang, slow or freeze."""
     body = {"plugin": name, "kind": kind, "seconds": float(seconds)}
-    yield from ask(Request(Type.PLUGIN_FAULT, body, timeout=timeout, key=key or fresh_key()))
+    yield from ask(Request(Type.PLUGIN_FAULT, body, timeout=timeout, key=key))
 
 
 def status(timeout: float | None) -> Talk[dict[str, Any]]:
@@ -192,9 +196,9 @@ def ping(timeout: float | None) -> Talk[None]:
 
 def drain(on: bool, key: str | None, timeout: float | None) -> Talk[None]:
     """Take no new jobs, or take them again."""
-    yield from ask(Request(Type.DRAIN, {"on": on}, timeout=timeout, key=key or fresh_key()))
+    yield from ask(Request(Type.DRAIN, {"on": on}, timeout=timeout, key=key))
 
 
 def shutdown(key: str | None, timeout: float | None) -> Talk[None]:
     """Stop all components in order, then the daemon."""
-    yield from ask(Request(Type.SHUTDOWN, timeout=timeout, key=key or fresh_key()))
+    yield from ask(Request(Type.SHUTDOWN, timeout=timeout, key=key))

@@ -43,25 +43,31 @@ TIMEOUT = 30.0
 _LOOK = 0.1  # seconds between looks at a silent daemon
 
 
-def absence(runtime_dir: Path) -> DaemonAbsent | DaemonSilent:
-    """The error for a daemon that does not answer."""
+def absence(runtime_dir: Path, welcomed: bool) -> DaemonAbsent | DaemonSilent:
+    """The error for a daemon that does not answer; ``welcomed``: one was there before, and its end is worth telling."""
     presence = probe(runtime_dir)
-    if presence.absent:
+    if presence.absent and not welcomed:
         return DaemonAbsent(str(runtime_dir))
     return DaemonSilent(str(runtime_dir), presence.pid, presence.state)
 
 
 class BlockingClient:
-    """See the module.  ``runtime_dir``: of the daemon, else found by ``find_runtime_dir``; ``name``: for its log."""
+    """See the module.  ``runtime_dir``: of the daemon, else found by ``find_runtime_dir``; ``name``: for its log.
+
+    ``connect_grace``: seconds for which a daemon may stay silent.  ``restart_grace``: the same once it has said welcome,
+    however absent it is; None for ``connect_grace``.
+    """
 
     def __init__(
         self,
         runtime_dir: str | os.PathLike[str] | None = None,
         connect_grace: float = CONNECT_GRACE,
         name: str = "client",
+        restart_grace: float | None = None,
     ) -> None:
         self.runtime_dir = find_runtime_dir(runtime_dir)
         self.connect_grace = connect_grace
+        self.restart_grace = restart_grace
         self._session = Session({"name": name})
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._dealer: Dealer | None = None
@@ -138,7 +144,7 @@ class BlockingClient:
         if self._session.silent_for(now) > 0.0 or self._dealer is None:
             times.append(now + _LOOK)
         poller = zmq.Poller()
-        for socket in (self._dealer.socket if self._dealer is not None else None, other):
+        for socket in (*(() if self._dealer is None else (self._dealer.socket, self._dealer.monitor)), other):
             if socket is not None:
                 poller.register(socket, zmq.POLLIN)
         wait = None if not times else max(0, round((min(times) - now) * 1000 + 0.5))
@@ -153,6 +159,8 @@ class BlockingClient:
                 break
             self._absorb(self._session.receive(frames, time.monotonic()))
         now = time.monotonic()
+        if self._dealer is not None and self._dealer.changed() is False and self._session.welcomed:
+            self._renew()  # the kernel has died or sent this client away; whoever is next may ask for another token
         self._absorb(self._session.tick(now))
         self._look_at_silence(now)
         if self._dealer is not None:
@@ -160,9 +168,11 @@ class BlockingClient:
         return other is not None and other in ready
 
     def _look_at_silence(self, now: float) -> None:
-        if self._session.silent_for(now) >= self.connect_grace:
+        welcomed = self._welcomes > 0
+        grace = self.restart_grace if welcomed and self.restart_grace is not None else self.connect_grace
+        if self._session.silent_for(now) >= grace:
             self.close()  # the next call begins anew
-            raise absence(self.runtime_dir)
+            raise absence(self.runtime_dir, welcomed)
         if self._session.silent_for(now) >= RECONNECT_AFTER and now - self._made >= RECONNECT_AFTER:
             self._renew()
 
@@ -310,7 +320,10 @@ class BlockingClient:
                     yield from subscription.snapshot(prefix, self._drive(calls.snapshot(prefix, TIMEOUT)))
                 if subscription.wanted or over():
                     continue
-                if time.monotonic() >= granted_by:
+                now = time.monotonic()
+                if not self._session.welcomed or self._session.silent_for(now) > 0.0:
+                    granted_by = max(granted_by, now + self.connect_grace)  # first somebody has to be there
+                elif now >= granted_by:
                     raise RequestFailed(4, "not_allowed", f"no subscription to {', '.join(subscription.prefixes)}")
                 self._step(socket, min(at for at in (until, granted_by) if at is not None))
                 yield from self._published(subscription, socket)
@@ -324,7 +337,7 @@ class BlockingClient:
             old.close(linger=0)
         token = client_token(self.runtime_dir)
         if token is None or self._context is None:
-            raise absence(self.runtime_dir)
+            raise absence(self.runtime_dir, True)
         endpoint = f"ipc://{self.runtime_dir / EVENTS_SOCKET}"
         return subscriber(self._context, endpoint, USER, token, subscription.prefixes)
 

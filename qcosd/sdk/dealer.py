@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
     import asyncio
 
 RECONNECT_MS = 20
-RECONNECT_MAX_MS = 500
+RECONNECT_MAX_MS = 160  # a daemon that is back is found within this; looking for it costs next to nothing
 HIGH_WATER = 1000
 _BUDGET = 64
+_EVENT = struct.Struct("=H")  # how the first frame of a monitor's message begins
 
 
 def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, user: str, password: str) -> zmq.Socket[bytes]:
@@ -43,12 +45,41 @@ def subscriber(
 
 
 class Dealer:
-    """A connected DEALER.  What libzmq does not take is kept, in order, and sent by a later ``send`` or ``flush``."""
+    """A DEALER, connected again by libzmq whenever that is possible.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, user: str, password: str) -> None:
+    What libzmq does not take is kept, in order, and sent by a later ``send`` or ``flush``.  ``monitor``: readable when
+    ``changed`` may have something to say.  ``immediate``: libzmq takes messages only while somebody is there, so that
+    none of them waits for a peer that they are not meant for.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        user: str,
+        password: str,
+        *,
+        immediate: bool = False,
+    ) -> None:
         self.socket = _socket(context, zmq.DEALER, user, password)
+        self.socket.setsockopt(zmq.IMMEDIATE, int(immediate))
+        self.monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self.socket.connect(endpoint)
         self._backlog: deque[list[bytes]] = deque()
+
+    def changed(self) -> bool | None:
+        """Whether the peer is there, if that has changed since the last call: True (perhaps another one), False, None."""
+        there: bool | None = None
+        while True:
+            try:
+                frames = self.monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return there
+            there = _EVENT.unpack_from(frames[0])[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+    def forget(self) -> None:
+        """Drop what libzmq has not taken."""
+        self._backlog.clear()
 
     def send(self, messages: list[list[bytes]]) -> None:
         """Queue messages."""
@@ -76,6 +107,8 @@ class Dealer:
         """Close; what is queued has ``linger`` seconds to leave."""
         self.flush()
         self._backlog.clear()
+        self.socket.disable_monitor()
+        self.monitor.close(linger=0)
         self.socket.close(linger=round(linger * 1000))
 
 

@@ -23,7 +23,14 @@ from qcosd.sdk.conversations import Conversation, Conversations
 from qcosd.sdk.errors import Refused, RequestFailed, Revoked, SdkError, StreamClosed
 from qcosd.sdk.lease import Lease, Result
 from qcosd.sdk.links import Link
-from qcosd.sdk.plugin_session import LeaseGiven, LeaseLost, PluginHappening, PluginSession, bug_table
+from qcosd.sdk.plugin_session import (
+    LeaseGiven,
+    LeaseLost,
+    PluginHappening,
+    PluginSession,
+    StreamGranted,
+    bug_table,
+)
 from qcosd.sdk.stream_session import Grant
 from qcosd.sdk.streams import StreamReader, StreamWriter, open_stream
 
@@ -85,6 +92,11 @@ class Host:
         """Leases for which something still runs, revoked ones included."""
         return len(self._running)
 
+    @property
+    def waiting(self) -> int:
+        """Leases among those whose operation waits for an answer of the kernel."""
+        return sum(bool(running.talks) for running in self._running.values())
+
     def handle(self, happenings: Iterable[PluginHappening]) -> list[PluginHappening]:
         """Take what the session reports; returns what is left for the owner."""
         left: list[PluginHappening] = []
@@ -94,6 +106,8 @@ class Host:
                     self._start(happening)
                 case LeaseLost(lease=lease, epoch=epoch, reason=reason):
                     self._revoke(lease, epoch, reason)
+                case StreamGranted():
+                    self._regrant(happening)
                 case _ if not self._talks.take(happening, self._around.clock()):
                     left.append(happening)
         return left
@@ -126,7 +140,7 @@ class Host:
             except ValueError as error:
                 self._session.failed(given.lease, given.epoch, bug_table(error), now)
                 return
-            stream = open_stream(grant, self._around.link(grant))
+            stream = open_stream(grant, self._around.link)
         key = (given.lease, given.epoch)
         lease = Lease(
             given.body,
@@ -149,6 +163,20 @@ class Host:
         for talk in list(running.talks):
             self._talks.abandon(talk, Revoked(reason))
 
+    def _regrant(self, granted: StreamGranted) -> None:
+        running = self._running.get((granted.lease, granted.epoch))
+        if running is None or running.stream is None:
+            return  # it has reported already
+        try:
+            grant = Grant.from_map(granted.grant)
+            # Not every end of a stream can go on with somebody else; the kernel does the work of one that cannot again.
+            regrant = getattr(running.stream, "regrant", None)
+            if regrant is None:
+                raise StreamClosed(f"the other end of stream {grant.name!r} was replaced")
+            regrant(grant)
+        except (ValueError, StreamClosed) as error:
+            running.stream.wake(error)
+
     def _finish(self, running: _Running, outcome: Callable[[int, int], None]) -> None:
         lease = running.lease
         del self._running[(lease.number, lease.epoch)]
@@ -169,6 +197,7 @@ class Host:
     def _work(self, operation: Operation, running: _Running) -> None:
         lease, error = running.lease, error_table("internal", "the operation left without a result")
         outcome: Callable[[int, int], None] = lambda n, e: self._session.failed(n, e, error, self._around.clock())  # noqa: E731
+        finished = False
         try:
             if self.slow:
                 lease.cancelled.wait(self.slow)
@@ -179,8 +208,11 @@ class Host:
                 kind: self._call(running, calls.put(bytes(data), self._limits, None))
                 for kind, data in result.outputs.items()
             }
+            # The one that it came to its end with: a GRANT that comes now finds nobody.
+            stream = None if running.stream is None else running.stream.grant.epoch
             facts, summary = dict(result.facts), None if result.summary is None else dict(result.summary)
-            outcome = lambda n, e: self._session.done(n, e, outputs, facts, summary, self._around.clock())  # noqa: E731
+            outcome = lambda n, e: self._session.done(n, e, outputs, facts, summary, self._around.clock(), stream)  # noqa: E731
+            finished = True
         except Revoked:
             error = error_table("cancelled")
         except Refused as refusal:
@@ -197,7 +229,7 @@ class Host:
             error = bug_table(bug)
         finally:
             if running.stream is not None:
-                running.stream.close()
+                running.stream.close(final=finished)
             self._around.post(lambda: self._finish(running, outcome))
 
     def _carry_out(self, operation: Operation, running: _Running) -> Result:

@@ -43,12 +43,8 @@ class LoneBus:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._zap = self._context.socket(zmq.REP)
         self._zap.bind("inproc://zeromq.zap.01")
-        self._router = self._context.socket(zmq.ROUTER)
-        self._router.setsockopt(zmq.LINGER, 0)
-        self._router.setsockopt(zmq.PLAIN_SERVER, 1)
-        self._router.setsockopt_string(zmq.ZAP_DOMAIN, "plugins")
         self._endpoint = f"ipc://{Path(self._directory.name) / 'bus.sock'}"
-        self._router.bind(self._endpoint)
+        self._router: zmq.Socket[bytes] = self._bind()
         self._routing = b""
         self._last_id = 0
         self._command = command
@@ -64,10 +60,28 @@ class LoneBus:
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self._router.close()
+        self._router.close(linger=0)
         self._zap.close(linger=0)
         self._context.term()
         self._directory.cleanup()
+
+    def die(self) -> None:
+        """As a kernel that is killed: every connection ends, nobody listens."""
+        self._router.close(linger=0)
+        self._routing = b""
+
+    def rise(self) -> None:
+        """As the kernel of the next boot: it listens again, and knows nobody."""
+        self.boot += 1
+        self._router = self._bind()
+
+    def _bind(self) -> zmq.Socket[bytes]:
+        router = self._context.socket(zmq.ROUTER)
+        router.setsockopt(zmq.LINGER, 0)
+        router.setsockopt(zmq.PLAIN_SERVER, 1)
+        router.setsockopt_string(zmq.ZAP_DOMAIN, "plugins")
+        router.bind(self._endpoint)
+        return router
 
     def start(self, hand_over: bool = True) -> None:
         """Start the process; without ``hand_over`` its boot descriptor ends unwritten."""

@@ -147,9 +147,10 @@ class _Life:
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signum, self._stop, f"got {signal.Signals(signum).name}", 0)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self._dealer = Dealer(self._context, boot.endpoint, boot.identity, boot.token)
+        self._dealer = Dealer(self._context, boot.endpoint, boot.identity, boot.token, immediate=True)
         self._readable = Readable(self._loop, self._dealer.socket, self._receive)
-        self._session.hello(now)
+        self._monitored = Readable(self._loop, self._dealer.monitor, self._receive)
+        self._session.lost(now)
         self._flush()
         try:
             return await self._over
@@ -168,6 +169,7 @@ class _Life:
             self._loop.call_soon_threadsafe(function)
 
     def _flush(self) -> None:
+        self._notice()  # what was meant for a kernel that has died is not for the next one
         self._dealer.send(self._session.outgoing())
         self._readable.look()
         self._set_timer()
@@ -185,7 +187,12 @@ class _Life:
         self._handle(self._session.elapse(time.monotonic()))
 
     def _receive(self) -> bool:
+        self._dealer.flush()  # before reading, which notices all that this call may have swallowed
         frames = self._dealer.receive()
+        # libzmq tells of a connection before its first message is there.  A second HELLO over the same one would make
+        # this side ignore what the first has brought.
+        if self._notice():
+            self._flush()
         if frames is None:
             return False
         try:
@@ -194,6 +201,18 @@ class _Life:
             self._stop(f"the kernel broke the protocol: {error}", EXIT_BUG)
             return False
         self._handle(happenings)
+        return True
+
+    def _notice(self) -> bool:
+        """libzmq connects again by itself.  Whoever is there now has not been greeted yet."""
+        there = self._dealer.changed()
+        if there is None:
+            return False
+        self._dealer.forget()
+        if there:
+            self._session.hello(time.monotonic())
+        else:
+            self._session.lost(time.monotonic())
         return True
 
     def _handle(self, happenings: list[PluginHappening]) -> None:
@@ -275,6 +294,7 @@ class _Life:
         if self._timer is not None:
             self._timer.cancel()
         self._readable.close()
+        self._monitored.close()
         self._session.goodbye("stopped")
         self._dealer.send(self._session.outgoing())
         self._dealer.close(_LAST_WORDS)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plugin's end of the bus without the socket: leases with epochs on top of ``Session``.
 
-A lease is *held* from LEASE until its result is acknowledged, or until REVOKED has been sent.  What the operation says
-about a lease that is no longer held is dropped here; what the kernel says about an epoch that is not the current one
-is answered and otherwise ignored.
+A lease is *held* from LEASE until its result is acknowledged, or until REVOKED has been sent; the kernel may die and be
+born anew meanwhile, and hears of it in HELLO.  What the operation says about a lease that is no longer held is dropped
+here; what the kernel says about an epoch that is not the current one is answered and otherwise ignored.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from qcosd.protocol import HEARTBEAT, Type, error_table
 from qcosd.sdk.session import Answer, Dismissed, Failure, Happening, Request, Session, Told, Welcomed
 
 BUS_GRACE = 10.0
-"""Seconds without a word of the kernel after which a plugin makes itself safe and stops."""
+"""Seconds since the last word of the kernel after which a plugin makes itself safe and stops."""
 
+ASK_AGAIN = 4
+"""Times within ``bus_grace`` that a kernel is due to have answered: it is asked after the first quarter of silence."""
 
 BEAT_EARLY = 0.9
 """Part of the kernel's heartbeat after which a plugin gives a sign of life."""
@@ -42,6 +44,15 @@ class LeaseLost:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamGranted:
+    """The other end of the stream of this lease is somebody else now.  ``grant``: the stream table to go on with."""
+
+    lease: int
+    epoch: int
+    grant: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """Give up what is in hand and leave."""
 
@@ -57,7 +68,7 @@ class FaultAsked:
     seconds: float
 
 
-PluginHappening = Happening | LeaseGiven | LeaseLost | StopAsked | FaultAsked
+PluginHappening = Happening | LeaseGiven | LeaseLost | StreamGranted | StopAsked | FaultAsked
 
 EXIT_BUS_SILENT = 75
 """Exit code of a plugin that has lost the kernel (EX_TEMPFAIL of sysexits.h)."""
@@ -69,6 +80,7 @@ EXIT_DISMISSED = 76
 @dataclass(slots=True)
 class _Held:
     epoch: int
+    stream: int | None  # epoch of the grant of its stream
     lost: bool = False
     calls: set[int] = field(default_factory=set)  # its DONE or FAILED
 
@@ -106,7 +118,8 @@ class PluginSession(Session):
             self.post(Type.HEARTBEAT)
         if now >= self._beat_at or self._outgoing:
             self._beat_at = now + self.heartbeat  # any message is a sign of life
-        if not self._over and self.silent_for(now) >= self.bus_grace:
+        alone_at = self._alone_at()
+        if not self._over and alone_at is not None and now >= alone_at:
             self._over = True
             happenings.append(StopAsked(f"the kernel has been silent for {self.bus_grace:g} s", EXIT_BUS_SILENT))
         return happenings
@@ -116,8 +129,9 @@ class PluginSession(Session):
         later = super().next_deadline()
         if later is not None:
             times.append(later)
-        if self._owed is not None and not self._over:
-            times.append(self._owed + self.bus_grace)
+        alone_at = self._alone_at()
+        if alone_at is not None and not self._over:
+            times.append(alone_at)
         return min(times)
 
     # --- what the operation says
@@ -136,9 +150,15 @@ class PluginSession(Session):
         facts: dict[str, Any],
         summary: dict[str, Any] | None,
         now: float,
+        stream: int | None = None,
     ) -> None:
-        """Report a result; its outputs are stored already.  Repeated until the kernel acknowledges it."""
+        """Report a result; its outputs are stored already.  Repeated until the kernel acknowledges it.
+
+        ``stream``: epoch of the grant with which the work's stream came to its end.
+        """
         body = {"lease": lease, "epoch": epoch, "outputs": outputs, "facts": facts, "summary": summary}
+        if stream is not None:
+            body["stream"] = stream
         self._finish(lease, epoch, Request(Type.DONE, body), now)
 
     def failed(self, lease: int, epoch: int, error: dict[str, Any], now: float) -> None:
@@ -168,11 +188,25 @@ class PluginSession(Session):
 
     # --- inside
 
+    def _hello_body(self) -> dict[str, Any]:
+        leases = [
+            {"lease": lease, "epoch": held.epoch, "stream": held.stream, "finished": bool(held.calls)}
+            for lease, held in self._held.items()
+            if not held.lost  # it has been given up here, whatever the kernel remembers
+        ]
+        return {**self._hello, "boot": self.boot, "leases": leases}
+
     def _wants_life(self) -> bool:
         return not self._over
 
     def _keep_alive(self) -> float:
-        return self.bus_grace / 4
+        return self.bus_grace / ASK_AGAIN
+
+    def _alone_at(self) -> float | None:
+        """When the kernel counts as gone.  One that was asked only just now (this process may have slept) gets a chance."""
+        if self._owed is None:
+            return None
+        return max(self._heard + self.bus_grace, self._owed + self.bus_grace / ASK_AGAIN)
 
     def _holds(self, lease: int, epoch: int) -> _Held | None:
         held = self._held.get(lease)
@@ -185,10 +219,10 @@ class PluginSession(Session):
 
     def _translate(self, happening: Happening) -> Sequence[PluginHappening]:
         match happening:
-            case Welcomed(reborn=reborn, body=body):
+            case Welcomed(body=body):
                 self.heartbeat = max(0.05, body["heartbeat"] * BEAT_EARLY)
                 self._beat_at = min(self._beat_at, self._heard + self.heartbeat)
-                return [happening, *(self._forget_leases() if reborn else [])]
+                return [happening]
             case Answer(call=call) | Failure(call=call):
                 # An error (late, or a result that the kernel does not take) ends the lease like an acknowledgement.
                 for lease, held in list(self._held.items()):
@@ -206,6 +240,8 @@ class PluginSession(Session):
             return self._on_lease(body)
         if type is Type.REVOKE:
             return self._on_revoke(body["lease"], body["epoch"], body.get("reason") or "revoked")
+        if type is Type.GRANT:
+            return self._on_grant(body["lease"], body["epoch"], body["stream"])
         if type is Type.STOP:
             return [StopAsked(body.get("reason") or "asked to")]
         if type is Type.FAULT:
@@ -220,7 +256,7 @@ class PluginSession(Session):
         happenings: list[PluginHappening] = []
         if held is not None and not held.lost:
             happenings.append(LeaseLost(lease, held.epoch, f"epoch {epoch} has begun"))
-        self._held[lease] = _Held(epoch)
+        self._held[lease] = _Held(epoch, body["stream"]["epoch"] if body["stream"] is not None else None)
         return [*happenings, LeaseGiven(lease, epoch, body)]
 
     def _on_revoke(self, lease: int, epoch: int, reason: str) -> Sequence[PluginHappening]:
@@ -233,18 +269,15 @@ class PluginSession(Session):
         held.lost = True
         return [LeaseLost(lease, epoch, reason)]
 
-    def _forget_leases(self) -> Sequence[PluginHappening]:
-        """A kernel of another boot knows nothing of the leases of the last one."""
-        lost = [
-            LeaseLost(lease, held.epoch, "the kernel was restarted")
-            for lease, held in self._held.items()
-            if not held.lost
-        ]
-        for held in self._held.values():
-            held.lost = True
-            for call in held.calls:
-                self.abandon(call)
-        return lost
+    def _on_grant(self, lease: int, epoch: int, grant: dict[str, Any]) -> Sequence[PluginHappening]:
+        held = self._held.get(lease)
+        if held is None or held.epoch != epoch:
+            self.post(Type.REVOKED, {"lease": lease, "epoch": epoch})
+            return []
+        if held.lost or held.calls or held.stream is None or grant["epoch"] <= held.stream:
+            return []  # REVOKED or the result is on its way, or it is a repeat
+        held.stream = grant["epoch"]
+        return [StreamGranted(lease, epoch, grant)]
 
 
 def bug_table(error: BaseException) -> dict[str, Any]:

@@ -36,8 +36,8 @@ _STATES = {
 class Presence:
     """What can be seen of a daemon without talking to it.
 
-    ``absent``: no socket, nobody holds the lock, no enabled unit would start one.  ``pid``: from the lock, None if
-    unknown.  ``state``: that process's state, or why there is none, in words.
+    ``absent``: no socket, nobody holds the lock, no enabled unit would start one.  ``pid``: of the last one, from the
+    lock, None if unknown.  ``state``: that process's state, or why there is none, in words.
     """
 
     absent: bool
@@ -81,8 +81,8 @@ def probe(runtime_dir: str | os.PathLike[str]) -> Presence:
     if socket:
         return Presence(False, pid, "not running, its socket was left behind")
     if place == SERVICE_DIR and _unit_enabled():
-        return Presence(False, None, "qcosd.service is enabled but not up")
-    return Presence(True, None, "absent")
+        return Presence(False, pid, "qcosd.service is enabled but not up")
+    return Presence(True, pid, "not running")
 
 
 def process_state(pid: int) -> str:

@@ -43,7 +43,8 @@ class Request:
     """A request before it is sent.  ``timeout``: seconds, None waits for ever.
 
     ``key`` makes a request with an effect idempotent.  ``again``: whether it keeps its meaning in a later boot; one
-    that does not (a chunk of a transfer) fails with ``no_reply`` instead.
+    that does not (a chunk of a transfer) fails with ``no_reply`` instead.  ``outlast``: that this kernel is shutting down
+    is no answer; the next one is asked.
     """
 
     type: Type
@@ -52,6 +53,7 @@ class Request:
     timeout: float | None = None
     key: str | None = None
     again: bool = True
+    outlast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class Session:
         self.late = 0
         self.watch = False
         self._hello = {"versions": [VERSION, VERSION], **hello}
-        self._hello_id = 0
+        self._hellos: set[int] = set()  # ids of the HELLOs that the present attempt has sent
         self._hello_at: float | None = None  # when HELLO is sent again
         self._heard = 0.0  # when the kernel last said anything
         self._asked = 0.0  # when it was last given a reason to
@@ -165,6 +167,11 @@ class Session:
         self._unregister()
         self._outgoing.clear()
         self._say_hello(now)
+
+    def lost(self, now: float) -> None:
+        """The connection is down: nothing is sent before the next ``hello``.  From here on the kernel owes a sign of life."""
+        self.disconnected()
+        self._owed = now
 
     def disconnected(self) -> None:
         """The connection is given up: nothing is asked of the kernel until the next ``hello``."""
@@ -208,7 +215,7 @@ class Session:
             if error.name == "unknown_type":
                 return []  # a newer kernel may tell more than this version knows
             raise
-        if self.welcomed and message.boot != self.boot and message.type not in (Type.WELCOME, Type.REHELLO):
+        if not self._in_force(message):
             self.late += 1
             return []
         self._heard, self._owed = now, None
@@ -224,7 +231,7 @@ class Session:
             return []
         if message.type is Type.GOODBYE:
             return self._on_goodbye(message, now)
-        if message.type is Type.ERROR and message.id == self._hello_id:
+        if message.type is Type.ERROR and message.id in self._hellos:
             self._hello_at = None
             return [Dismissed(request_failed(message.body["error"]))]
         if message.id:
@@ -258,6 +265,20 @@ class Session:
 
     # --- inside
 
+    def _in_force(self, message: Message) -> bool:
+        """Whether a message is of the kernel that this side talks to now.
+
+        What an earlier one has sent may arrive late, even after a new connection was made.
+        """
+        if message.type is Type.REHELLO:
+            return True
+        if message.type is Type.WELCOME or not self.welcomed:
+            return message.type in (Type.WELCOME, Type.ERROR, Type.GOODBYE) and message.id in self._hellos
+        return message.boot == self.boot
+
+    def _hello_body(self) -> dict[str, Any]:
+        return self._hello
+
     def _wants_life(self) -> bool:
         """Whether silence is to be questioned.  A client asks only while it waits for something."""
         return self.watch or self._sent > 0
@@ -282,13 +303,14 @@ class Session:
 
     def _unregister(self) -> None:
         self.welcomed = False
+        self._hellos.clear()
         for call in self._calls.values():
             call.lost = call.lost or call.sent
             call.sent = False
         self._sent = 0
 
     def _say_hello(self, now: float) -> None:
-        self._hello_id = self._ask(Type.HELLO, self._hello, now)
+        self._hellos.add(self._ask(Type.HELLO, self._hello_body(), now))
         self._hello_at = now + HELLO_AGAIN
 
     def _send_calls(self, now: float) -> None:
@@ -306,11 +328,10 @@ class Session:
             message = Message(request.type, request.body, id, self.boot, left, request.key, request.payload)
             self._outgoing.append(_encode(message))
 
-    def _close(self, id: int) -> _Call | None:
+    def _close(self, id: int) -> None:
         call = self._calls.pop(id, None)
         if call is not None and call.sent:
             self._sent -= 1
-        return call
 
     def _on_welcome(self, message: Message, now: float) -> list[Happening]:
         if self.welcomed:
@@ -338,9 +359,12 @@ class Session:
         return happenings
 
     def _on_reply(self, message: Message, now: float) -> list[Happening]:
-        call = self._close(message.id)
+        call = self._calls.get(message.id)
         if call is None:
             return []  # a PONG, or nobody waits for it any more
+        if message.type is Type.ERROR and call.request.outlast and message.body["error"]["name"] == "shutting_down":
+            return []  # it stays open: the kernel will say goodbye, and the next one be asked
+        self._close(message.id)
         self._send_calls(now)
         if message.type is Type.ERROR:
             return [Failure(message.id, request_failed(message.body["error"]))]

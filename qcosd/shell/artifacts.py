@@ -10,7 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TypeVar
 
 _Result = TypeVar("_Result")
 _ASIDE = "incoming"
+_DIGITS = frozenset("0123456789abcdef")
 # What the disk may say to a write without being the daemon's end: the artifact is refused, the rest goes on.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -63,9 +64,23 @@ class Artifacts:
         """Read a chunk. `done(data)`, or `done(None)` where the artifact cannot be read or is shorter."""
         self._submit(lambda: self._read(sha, offset, length), done)
 
+    def delete(self, shas: Sequence[str]) -> None:
+        """Remove artifacts, as far as they are there. What the disk does not let go is there at the next start."""
+        self._submit(lambda: self._delete(shas), lambda _: None)
+
+    def contents(self) -> dict[str, int]:
+        """Digest -> bytes of every complete artifact. For the start: it reads the directory there and then."""
+        found: dict[str, int] = {}
+        with os.scandir(self._directory) as folders:
+            for folder in folders:
+                if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
+                    with os.scandir(folder) as files:
+                        found.update((file.name, file.stat().st_size) for file in files if is_digest(file.name))
+        return found
+
     def path(self, sha: str) -> Path:
         """Where the artifact is, or would be. Raises ValueError for what is not a digest."""
-        if len(sha) != 64 or not set(sha) <= set("0123456789abcdef"):
+        if not is_digest(sha):
             raise ValueError(f"not a SHA-256 digest: {sha!r}")
         return self._directory / sha[:2] / sha
 
@@ -127,6 +142,11 @@ class Artifacts:
             os.close(incoming.descriptor)
             incoming.path.unlink(missing_ok=True)
 
+    def _delete(self, shas: Sequence[str]) -> None:
+        for sha in shas:
+            with contextlib.suppress(OSError):
+                self.path(sha).unlink()
+
     def _read(self, sha: str, offset: int, length: int) -> bytes | None:
         try:
             descriptor = os.open(self.path(sha), os.O_RDONLY | os.O_CLOEXEC)
@@ -139,6 +159,11 @@ class Artifacts:
         finally:
             os.close(descriptor)
         return data if len(data) == length else None
+
+
+def is_digest(name: str) -> bool:
+    """Whether it is a SHA-256 as this store writes one."""
+    return len(name) == 64 and set(name) <= _DIGITS
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -33,7 +33,7 @@ class BusSection:
     event_queue: int = 1024
     client_budget: int = 32
     plugin_budget: int = 128
-    heartbeat: float = 2.0
+    heartbeat: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,13 @@ class LogSection:
     max_bytes: int = 8 << 20
     keep: int = 3
     poll: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessesSection:
+    """The processes of the components. `look`: seconds between two looks at whether one has been stopped."""
+
+    look: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +66,15 @@ class Config:
 
     bus: BusSection = field(default_factory=BusSection)
     logs: LogSection = field(default_factory=LogSection)
+    processes: ProcessesSection = field(default_factory=ProcessesSection)
     plugins: PluginsSection = field(default_factory=PluginsSection)
     limits: Limits = field(default_factory=Limits)
     plugin: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+_SECTIONS: tuple[tuple[str, type[Any]], ...] = (
+    ("bus", BusSection), ("logs", LogSection), ("processes", ProcessesSection), ("plugins", PluginsSection), ("limits", Limits),
+)  # fmt: skip
 
 
 def find_config(explicit: Path | None, embedded: bool) -> Path | None:
@@ -82,7 +95,7 @@ def load_config(path: Path | None) -> Config:
     document = read_toml(path, ConfigError)
     sections: dict[str, Any] = {
         name: section(path, f"{name}.", document.pop(name), kind, ConfigError)
-        for name, kind in (("bus", BusSection), ("logs", LogSection), ("plugins", PluginsSection), ("limits", Limits))
+        for name, kind in _SECTIONS
         if name in document
     }
     if "plugin" in document:
@@ -170,3 +183,5 @@ def _check_ranges(path: Path, config: Config) -> None:
             raise ConfigError(f"{path}: 'bus.{key}' is less than twice 'limits.requests' and 64 more")
     if config.logs.max_bytes < 4096 or config.logs.keep < 0 or config.logs.poll < 0.05:
         raise ConfigError(f"{path}: 'logs' needs max_bytes >= 4096, keep >= 0, poll >= 0.05")
+    if config.processes.look < 0.05:
+        raise ConfigError(f"{path}: 'processes.look' is less than 0.05")

@@ -22,13 +22,14 @@ from qcosd.shell.artifacts import Artifacts
 from qcosd.shell.bus import Bus, Sent
 from qcosd.shell.connections import Connection
 from qcosd.shell.gate import Gate, destination_of
-from qcosd.shell.journal import Journal
+from qcosd.shell.journal import Journal, MemoryJournal
 from qcosd.shell.logs import Logs
 from qcosd.shell.notify import ServiceManager
 from qcosd.shell.processes import Processes
 from qcosd.shell.publisher import Publisher
 from qcosd.shell.report import report
-from qcosd.shell.zap import Authenticator
+from qcosd.shell.survivors import identity_of
+from qcosd.shell.zap import Authenticator, digest_of
 
 OVER_QUOTA_COOLDOWN = 1.0  # seconds until a peer that did not read may connect again
 
@@ -38,6 +39,7 @@ class Devices:
     """What the daemon drives."""
 
     buses: dict[Channel, Bus]
+    journal: Journal | MemoryJournal
     publisher: Publisher
     authenticator: Authenticator
     processes: Processes
@@ -66,19 +68,23 @@ class Daemon:
         self._boot_map = boot_map
         self._finished = finished
         self._devices: Devices | None = None
-        self._journal = Journal(self._durable)
         self._gate = Gate()
         self._events: deque[events.Event] = deque()
-        self._identities: dict[int, str] = {}  # incarnation -> PLAIN user name
         self._secrets: dict[int, bytes] = {}  # incarnation -> boot map that is to be handed over
         self._handling = False
         self._deadline: float | None = None
+        self._due = 0.0  # when the timer ought to ring
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._journal_fault = ""
+        self._stopping = False
+        self._spawning: set[int] = set()  # incarnations whose Spawn may be held back
+        self._exit: int | None = None
 
     def attach(self, devices: Devices) -> None:
         """Give the daemon its devices, whose callbacks need the daemon. Call once, before the first event."""
         self._devices = devices
+        self._gate = Gate(devices.journal.position)
 
     def listener(self, channel: Channel) -> "ChannelListener":
         """What the ROUTER of a channel reports to."""
@@ -96,9 +102,11 @@ class Daemon:
             while self._events:
                 event = self._events.popleft()
                 for effect in self._kernel.handle(event, self._clock()):
-                    self._gate.submit(destination_of(effect), effect.after, partial(self._perform, effect))
+                    self._gate.submit(destination_of(effect), self._after(effect), partial(self._perform, effect))
                 if isinstance(event, events.Spawned):
                     self._hand_over(event.incarnation)
+                self._stopping = self._stopping or isinstance(event, events.Stop)
+                self._wait_for_nothing()
         finally:
             self._handling = False
         self._set_timer()
@@ -107,19 +115,33 @@ class Daemon:
         """A subscriber asks for, or gives up, a topic prefix."""
         self.handle(events.Subscribe(_subscriber(connection), topic, on))
 
-    def exited(self, incarnation: int, component: str, status: int) -> None:
+    def exited(self, incarnation: int, component: str, status: int | None) -> None:
         """A process has ended. Its last words come first: they may be the reason."""
         for line in self._attached.logs.last_words(component):
             self.handle(events.LogLine(component, line))
-        identity = self._identities.pop(incarnation, None)
-        if identity is not None:
-            self._attached.authenticator.revoke(identity)
+        self._attached.authenticator.revoke(identity_of(component, incarnation))
         self.handle(events.Exited(incarnation, status))
 
     def poll_logs(self) -> None:
         """Tell the kernel what the components have printed."""
         for component, line in self._attached.logs.poll():
             self.handle(events.LogLine(component, line))
+
+    def durable(self, position: int) -> None:
+        """The journal has every record up to `position`."""
+        if not self._closed:
+            self._gate.durable(position)
+            self.handle(events.Durable(position))
+
+    def journal_health(self, fault: str) -> None:
+        """The journal cannot be written, or (empty) can be again."""
+        self._journal_fault = fault
+        self.handle(events.JournalHealth(fault))
+
+    def look(self) -> None:
+        """Tell the kernel which processes have been stopped."""
+        for incarnation in self._attached.processes.look():
+            self.handle(events.Frozen(incarnation))
 
     def close(self) -> None:
         """Handle nothing more."""
@@ -142,25 +164,43 @@ class Daemon:
         self._deadline = deadline
         if deadline is not None:
             # The loop's timers count whole milliseconds and round; never be early, it would be a turn for nothing.
-            delay = math.ceil(max(0.0, deadline - self._clock()) * 1000) / 1000
+            now = self._clock()
+            self._due = max(now, deadline)
+            delay = math.ceil((self._due - now) * 1000) / 1000
             self._timer = self._loop.call_later(delay, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
         for bus in self._attached.buses.values():
             bus.drain_now()  # what has arrived in time is in time
-        self.handle(events.Tick())
+        self.handle(events.Tick(max(0.0, self._clock() - self._due)))
 
-    def _durable(self, position: int) -> None:
-        self._gate.durable(position)
-        self.handle(events.Durable(position))
+    def _after(self, effect: effects.Effect) -> int:
+        match effect:
+            case effects.Spawn(incarnation=incarnation):
+                self._spawning.add(incarnation)
+            case effects.Exit(code):
+                self._exit = code
+                return self._attached.journal.position  # nobody would do any more what is held back
+        return effect.after
+
+    def _wait_for_nothing(self) -> None:
+        # A daemon that is to stop does not wait for a journal that cannot be written: that might be for ever.
+        if not self._stopping or not self._journal_fault:
+            return
+        for incarnation in self._spawning:
+            self._gate.abandon(("incarnation", incarnation))
+            self._events.append(events.SpawnFailed(incarnation, "the journal cannot be written"))
+        self._spawning.clear()
+        if self._exit is not None:
+            self._finished(self._exit)
 
     def _hand_over(self, incarnation: int) -> None:
         # The pid of the process is recorded before it learns its secret.
         secret = self._secrets.pop(incarnation, None)
         if secret is not None:
             action = partial(self._attached.processes.hand_over, incarnation, secret)
-            self._gate.submit(("incarnation", incarnation), self._journal.position, action)
+            self._gate.submit(("secret", incarnation), self._attached.journal.position, action)  # signals do not wait
 
     def _perform(self, effect: effects.Effect) -> None:
         devices = self._attached
@@ -179,7 +219,9 @@ class Daemon:
             case effects.Signal(incarnation, signum):
                 devices.processes.signal(incarnation, signum)
             case effects.Append(records, position):
-                self._journal.append(records, position)
+                devices.journal.append(records, position)
+            case effects.Look(incarnation):
+                self._events.append(events.Vitals(incarnation, devices.processes.cpu(incarnation)))
             case effects.BlobWrite(ticket, sha, _, offset, data, last):
                 written = partial(self._blob_written, ticket, offset)
                 devices.artifacts.write(ticket, sha, offset, data, last, written)
@@ -187,6 +229,8 @@ class Daemon:
                 devices.artifacts.drop(ticket)
             case effects.BlobRead(ticket, sha, offset, length):
                 devices.artifacts.read(sha, offset, length, partial(self._blob_read, ticket))
+            case effects.BlobDelete(shas):
+                devices.artifacts.delete(shas)
             case effects.Disconnect(channel, address, _, cooldown):
                 self._disconnect(channel, address, cooldown)
             case effects.Notify(fields):
@@ -198,13 +242,13 @@ class Daemon:
 
     def _spawn(self, effect: effects.Spawn) -> None:
         devices = self._attached
+        self._spawning.discard(effect.incarnation)
         try:
             pid = devices.processes.spawn(effect.incarnation, effect.manifest)
         except OSError as error:
             self._events.append(events.SpawnFailed(effect.incarnation, str(error)))
             return
-        devices.authenticator.admit(effect.identity, effect.token.encode())
-        self._identities[effect.incarnation] = effect.identity
+        devices.authenticator.admit(effect.identity, digest_of(effect.token.encode()))
         boot = self._boot_map | {
             "component": effect.component,
             "incarnation": effect.incarnation,
@@ -212,7 +256,7 @@ class Daemon:
             "token": effect.token,
         }
         self._secrets[effect.incarnation] = msgpack.packb(boot)
-        self._events.append(events.Spawned(effect.incarnation, pid))
+        self._events.append(events.Spawned(effect.incarnation, pid, devices.processes.started(effect.incarnation)))
 
     def _send_failed(self, channel: Channel, address: Address, sent: Sent) -> None:
         if sent is Sent.FULL:

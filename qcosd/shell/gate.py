@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 
 from qcosd.core.effects import (
+    BlobDelete,
     BlobDrop,
     BlobRead,
     BlobWrite,
@@ -18,10 +19,13 @@ from qcosd.core.effects import (
 
 
 class Gate:
-    """Runs actions when what they wait for is durable. One that waits makes those behind it to the same destination wait."""
+    """Runs actions when what they wait for is durable. One that waits makes those behind it to the same destination wait.
 
-    def __init__(self) -> None:
-        self._durable = 0
+    ``position``: what is durable to begin with.
+    """
+
+    def __init__(self, position: int = 0) -> None:
+        self._durable = position
         self._held: dict[Hashable, deque[tuple[int, Callable[[], None]]]] = {}
 
     def submit(self, destination: Hashable, after: int, action: Callable[[], None]) -> None:
@@ -30,6 +34,10 @@ class Gate:
             self._held.setdefault(destination, deque()).append((after, action))
         else:
             action()
+
+    def abandon(self, destination: Hashable) -> None:
+        """Forget what is held for a destination."""
+        self._held.pop(destination, None)
 
     def durable(self, position: int) -> None:
         """Every record up to `position` is safe: let go what waited for no more than that."""
@@ -52,7 +60,7 @@ def destination_of(effect: Effect) -> Hashable:
             return "topic", effect.topic
         case Spawn() | Signal():
             return "incarnation", effect.incarnation
-        case BlobWrite() | BlobDrop() | BlobRead():
-            return "ticket", effect.ticket
+        case BlobWrite() | BlobDrop() | BlobRead() | BlobDelete():
+            return "artifacts"  # as in the store: a file that is removed may be written again behind that
         case _:
             return type(effect).__name__

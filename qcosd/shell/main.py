@@ -26,7 +26,9 @@ from qcosd.shell.artifacts import Artifacts
 from qcosd.shell.bus import Bus, BusLimits
 from qcosd.shell.config import Config, ConfigError, find_config, load_config
 from qcosd.shell.daemon import Daemon, Devices
-from qcosd.shell.journal import JournalError, next_boot
+from qcosd.shell.journal import Journal, MemoryJournal
+from qcosd.shell.journal_file import JournalFile
+from qcosd.shell.journal_upgrade import JournalError
 from qcosd.shell.lock import LockHeld
 from qcosd.shell.logs import Logs
 from qcosd.shell.manifest import find_manifests
@@ -36,11 +38,16 @@ from qcosd.shell.processes import Processes
 from qcosd.shell.publisher import Publisher
 from qcosd.shell.report import report
 from qcosd.shell.runtime import Directories, DirectoryError
+from qcosd.shell.strays import Strays
+from qcosd.shell.survivors import adopt_survivors
 from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator
 
 EXIT_FAULT = 70  # a bug in the daemon
 EXIT_USAGE = 2
 LINGER = 0.2  # seconds that last messages have to leave when the daemon ends
+# Seconds. A loop that is always busy gives the interpreter up for moments only, which another thread is too slow to catch, until
+# that thread has waited this long. With Python's 5 ms the journal's was seen to wait for seconds.
+SWITCH_INTERVAL = 1e-4
 
 _PATH = click.Path(path_type=Path)
 
@@ -66,6 +73,7 @@ def main(
     parent = os.getppid()
     os.umask(0o077)
     refuse_new_privileges()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     if embedded:
         die_with_parent(signal.SIGTERM)
         if os.getppid() != parent:
@@ -99,7 +107,9 @@ async def serve(
     ended: asyncio.Future[int] = loop.create_future()
     loop.set_exception_handler(partial(_fault, ended))
     directories.clear_streams()
-    boot = next_boot(directories.state)
+    file = None if embedded else JournalFile(directories.state)
+    image = file.image() if file else {}
+    boot = file.boot if file else 1
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     boot_map = {
         "protocol": protocol.VERSION,
@@ -111,9 +121,12 @@ async def serve(
     daemon = Daemon(loop, time.monotonic, Kernel(), boot_map, partial(_finish, ended))
     service_manager = ServiceManager()
     logs = Logs(directories.logs, settings.logs.max_bytes, settings.logs.keep)
+    journal = Journal(loop, file, daemon.durable, daemon.journal_health) if file else MemoryJournal(daemon.durable)
     artifacts = Artifacts(loop, directories.artifacts, durable=not embedded)
-    processes = Processes(loop, logs, daemon.exited, embedded)
+    strays = Strays(directories.state)
+    processes = Processes(loop, logs, strays, daemon.exited, embedded)
     authenticator = Authenticator(context, loop, time.monotonic, directories.client_token())
+    survivors = adopt_survivors(image.get("incarnation", {}), processes, authenticator, strays)
     bus = settings.bus
     plugins = Bus(
         context, loop, f"ipc://{directories.plugins_socket}", PLUGINS_DOMAIN,
@@ -122,21 +135,24 @@ async def serve(
     clients = Bus(
         context, loop, f"ipc://{directories.clients_socket}", CLIENTS_DOMAIN,
         BusLimits(bus.client_send_queue, bus.client_receive_queue, bus.client_budget, bus.heartbeat), daemon.listener(Channel.CLIENTS),
+        ahead=plugins.drain_now,
     )  # fmt: skip
     publisher = Publisher(
         context, loop, f"ipc://{directories.events_socket}",
         BusLimits(bus.event_queue, bus.client_receive_queue, bus.client_budget, bus.heartbeat), daemon.subscription_asked,
+        ahead=plugins.drain_now,
     )  # fmt: skip
     directories.open_sockets()
     daemon.attach(
         Devices(
             {Channel.PLUGINS: plugins, Channel.CLIENTS: clients},
-            publisher, authenticator, processes, logs, artifacts, service_manager,
+            journal, publisher, authenticator, processes, logs, artifacts, service_manager,
         )
     )  # fmt: skip
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(signum, daemon.handle, Stop(signal.Signals(signum).name))
     _every(loop, settings.logs.poll, daemon.poll_logs)
+    _every(loop, settings.processes.look, daemon.look)
     if service_manager.watchdog_interval is not None:
         _every(loop, service_manager.watchdog_interval, service_manager.alive)
     try:
@@ -145,7 +161,8 @@ async def serve(
         daemon.handle(
             Start(
                 manifests, boot, os.getpid(), __version__, secrets.token_bytes(32), time.time(),
-                f"ipc://{directories.streams}/", settings.limits, settings.plugin,
+                f"ipc://{directories.streams}/", settings.limits, settings.plugin, image=image, survivors=survivors,
+                position=journal.position, artifacts=artifacts.contents(), rolled_back=file.rolled_back if file else "",
             )
         )  # fmt: skip
         return await ended
@@ -153,6 +170,7 @@ async def serve(
         processes.close()
         daemon.close()
         artifacts.close()
+        journal.close()
         for server in (plugins, clients, publisher):
             server.close(LINGER)
         authenticator.close()

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plugin processes: started in two phases, watched by pidfd, signalled as a group.
+"""Plugin processes: started in two phases or taken over from an earlier life of the daemon, watched by pidfd, signalled as a group.
 
 A process is forked first and learns its secret later, through a descriptor that it inherits. The kernel can record the pid in
 between: whatever dies in the middle, a process that reads end of file there instead of a secret exits by itself.
+
+Nothing ties a plugin of a service to the daemon's life: it has a session of its own, prints to files, and holds no descriptor
+of the daemon but the boot descriptor, which it reads to the end.
 """
 
 import asyncio
 import contextlib
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -19,6 +23,8 @@ from pathlib import Path
 from qcosd.core.manifest import Manifest, ProcessLimits
 from qcosd.shell.logs import Logs
 from qcosd.shell.prctl import die_with_parent
+from qcosd.shell.strays import MARK_VARIABLE, Strays
+from qcosd.shell.vitals import ENDED, STOPPED, Vitals
 
 BOOT_VARIABLE = "QCOS_BOOT_FD"  # names the descriptor from which a plugin reads its boot map
 # What the service manager says to the daemon is not for plugins.
@@ -28,14 +34,18 @@ _NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS"
 @dataclass(slots=True)
 class _Process:
     component: str
-    popen: "subprocess.Popen[bytes]"
+    pid: int
+    popen: "subprocess.Popen[bytes] | None"  # None: taken over, not our child
     descriptor: int  # pidfd
-    boot: int  # writing end of the boot descriptor, -1 once it is closed
+    vitals: Vitals
+    boot: int = -1  # writing end of the boot descriptor, -1 once it is closed
+    stopped: int = 0  # looks in a row that found it stopped
 
 
 class Processes:
     """The living processes, by incarnation. `exited(incarnation, component, status)` is called in the loop when one has ended
-    and its group has been cleared; status is the exit code, or minus the signal.
+    and its group has been cleared; status is the exit code, or minus the signal, or None for a process that was taken over.
+    What it left outside its group is killed soon after.
 
     `embedded`: plugins die with the daemon (the thread that spawns must be the one that lives longest: the main thread).
     """
@@ -44,11 +54,13 @@ class Processes:
         self,
         loop: asyncio.AbstractEventLoop,
         logs: Logs,
-        exited: Callable[[int, str, int], None],
+        strays: Strays,
+        exited: Callable[[int, str, int | None], None],
         embedded: bool,
     ) -> None:
         self._loop = loop
         self._logs = logs
+        self._strays = strays
         self._exited = exited
         self._embedded = embedded
         self._processes: dict[int, _Process] = {}
@@ -67,10 +79,10 @@ class Processes:
                 stdout=log.descriptor,
                 stderr=log.descriptor,
                 cwd="/",
-                env=_environment(reading),
+                env=_environment(reading, self._strays.mark(incarnation)),
                 pass_fds=(reading,),
                 start_new_session=True,
-                # Between fork and exec, with the artifact thread about: it is one system call, already looked up.
+                # Between fork and exec, with other threads about: it is one system call, already looked up.
                 preexec_fn=die_with_parent if self._embedded else None,
             )
         except (OSError, subprocess.SubprocessError) as error:
@@ -82,16 +94,30 @@ class Processes:
             os.close(reading)
         try:
             _limit(popen.pid, manifest.limits)
-            descriptor = os.pidfd_open(popen.pid)
+            descriptor, vitals = _open(popen.pid)
         except OSError:
             os.close(writing)
             popen.kill()
             popen.wait()
             raise
-        process = _Process(manifest.name, popen, descriptor, writing)
-        self._processes[incarnation] = process
-        self._loop.add_reader(process.descriptor, self._ended, incarnation)
+        self._watch(incarnation, _Process(manifest.name, popen.pid, popen, descriptor, vitals, writing))
         return popen.pid
+
+    def adopt(self, incarnation: int, component: str, pid: int, started: str) -> bool:
+        """Take over a process of an earlier life of the daemon. False, and nothing is done, where it has ended: `started` tells
+        it from another process with the same pid."""
+        try:
+            descriptor, vitals = _open(pid)
+        except OSError:
+            return False
+        # What has this start is what had the pid ever since, so that the pidfd is of the same process.
+        if vitals.started != started or vitals.state in ENDED:
+            vitals.close()
+            os.close(descriptor)
+            return False
+        self._logs.open(component)
+        self._watch(incarnation, _Process(component, pid, None, descriptor, vitals))
+        return True
 
     def hand_over(self, incarnation: int, secret: bytes) -> None:
         """Second phase: write the secret, at most 4 KiB, and close. Does nothing for a process that has ended."""
@@ -104,29 +130,72 @@ class Processes:
     def signal(self, incarnation: int, signum: int) -> None:
         """Signal the whole process group. Does nothing for a process that has ended."""
         process = self._processes.get(incarnation)
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.popen.pid, signum)
+        if process is None:
+            return
+        # The number of a child's group is ours until it is reaped. That of any other ends with the process.
+        if process.popen is None and _is_over(process.descriptor):
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signum)
+
+    def started(self, incarnation: int) -> str:
+        """What tells the process from any other that ever had its pid; empty where it has ended."""
+        process = self._processes.get(incarnation)
+        return process.vitals.started if process is not None else ""
+
+    def cpu(self, incarnation: int) -> float | None:
+        """Seconds that the process has used; None where it has ended."""
+        process = self._processes.get(incarnation)
+        return process.vitals.cpu if process is not None else None
+
+    def look(self) -> list[int]:
+        """Incarnations that have been stopped (SIGSTOP) since the look before the last one. Each is told once until it runs again."""
+        frozen = []
+        child = _is_a_child_stopped()  # one call for all of them, which is nearly always enough
+        for incarnation, process in self._processes.items():
+            suspect = child or process.popen is None
+            process.stopped = process.stopped + 1 if suspect and process.vitals.state == STOPPED else 0
+            if process.stopped == 2:
+                frozen.append(incarnation)
+        return frozen
 
     def close(self) -> None:
-        """Kill what is left and wait for it."""
+        """Let go of what is left. An embedded daemon kills it and waits for it; a service leaves it to its next life."""
         for incarnation in list(self._processes):
-            self.signal(incarnation, signal.SIGKILL)
-            self._reap(incarnation)
+            if self._embedded:
+                self.signal(incarnation, signal.SIGKILL)
+                self._reap(incarnation)
+                self._strays.kill(incarnation)
+            else:
+                self._forget(incarnation)
+
+    def _watch(self, incarnation: int, process: _Process) -> None:
+        self._processes[incarnation] = process
+        self._loop.add_reader(process.descriptor, self._ended, incarnation)
 
     def _ended(self, incarnation: int) -> None:
-        process, status = self._reap(incarnation)
-        self._exited(incarnation, process.component, status)
+        component, status = self._reap(incarnation)
+        self._exited(incarnation, component, status)
+        # Behind the restart, and not in the loop: it looks at every process of the machine.
+        self._loop.run_in_executor(None, self._strays.kill, incarnation)
 
-    def _reap(self, incarnation: int) -> tuple[_Process, int]:
+    def _reap(self, incarnation: int) -> tuple[str, int | None]:
+        process = self._forget(incarnation)
+        if process.popen is None:
+            # The number of its group may be somebody else's by now. The rest is found by its mark.
+            return process.component, None
+        # An incarnation ends as a whole. Its leader is not reaped yet, so the number of the group cannot be in use elsewhere.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.component, process.popen.wait()
+
+    def _forget(self, incarnation: int) -> _Process:
         process = self._processes.pop(incarnation)
         self._loop.remove_reader(process.descriptor)
         os.close(process.descriptor)
+        process.vitals.close()
         self._close_boot(process)
-        # An incarnation ends as a whole. Its leader is not reaped yet, so the number of the group cannot be in use elsewhere.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.popen.pid, signal.SIGKILL)
-        return process, process.popen.wait()
+        return process
 
     def _close_boot(self, process: _Process) -> None:
         if process.boot >= 0:
@@ -144,9 +213,35 @@ def command(manifest: Manifest) -> list[str]:
     return words
 
 
-def _environment(boot_descriptor: int) -> dict[str, str]:
+def _open(pid: int) -> tuple[int, Vitals]:
+    """A pidfd and the vitals of a process."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        return descriptor, Vitals(pid)
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _is_a_child_stopped() -> bool:
+    """Whether some child of this process is stopped. Only looks."""
+    try:
+        return os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # there is none
+        return False
+
+
+def _is_over(pidfd: int) -> bool:
+    """Whether the process has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _environment(boot_descriptor: int, mark: str) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     environment[BOOT_VARIABLE] = str(boot_descriptor)
+    environment[MARK_VARIABLE] = mark
     environment["PYTHONUNBUFFERED"] = "1"  # what a plugin printed before it was killed is in its log
     return environment
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 import stat
 import tempfile
 import time
@@ -108,9 +109,10 @@ class Directories:
             path.chmod(0o600 if self._embedded else 0o660)
 
     def clear_streams(self) -> None:
-        """Remove stream sockets that an earlier life left."""
-        for leftover in self.streams.iterdir():
-            leftover.unlink()
+        """Remove stream sockets that nobody has open. Others are in use: streams go on while there is no daemon."""
+        for path in self.streams.iterdir():
+            if not _has_listener(path):
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Release the directories and, if embedded, remove those that were made here.
@@ -139,6 +141,19 @@ class Directories:
         path.chmod(mode)
         if not any(lock.path.parent == path for lock in self._locks):
             self._locks.append(DirectoryLock(path))
+
+
+def _has_listener(path: Path) -> bool:
+    """Whether somebody would accept a connection; one that is frozen would, later."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as knock:
+        knock.setblocking(False)
+        try:
+            knock.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:  # its queue is full
+            return True
+        return True
 
 
 def default_runtime_directory() -> Path:

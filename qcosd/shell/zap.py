@@ -8,6 +8,7 @@ and cannot be forged by the peer: it is the identity that the kernel sees.
 
 import asyncio
 import contextlib
+import hashlib
 import hmac
 from collections.abc import Callable
 
@@ -41,7 +42,7 @@ class Authenticator:
     ) -> None:
         self._clock = clock
         self._client_token = client_token
-        self._plugin_tokens: dict[str, bytes] = {}
+        self._plugin_digests: dict[str, str] = {}
         self._cooling: dict[str, float] = {}  # identity or peer address -> end of its cool-down
         self.refused = 0
         self._socket = context.socket(zmq.ROUTER)
@@ -49,13 +50,16 @@ class Authenticator:
         self._socket.bind(ENDPOINT)
         self._drain = Drain(loop, self._socket, self._receive, _BUDGET)
 
-    def admit(self, identity: str, token: bytes) -> None:
-        """Let the incarnation `identity` connect with `token` (PLAIN user name and password)."""
-        self._plugin_tokens[identity] = token
+    def admit(self, identity: str, digest: str) -> None:
+        """Let the incarnation `identity` connect with the token of which this is the digest (PLAIN user name and password).
+
+        The digest is all that is kept: the journal has it too, and who reads the journal must not be able to connect.
+        """
+        self._plugin_digests[identity] = digest
 
     def revoke(self, identity: str) -> None:
         """Forget the token of an incarnation that ended. Its open connections are not touched."""
-        self._plugin_tokens.pop(identity, None)
+        self._plugin_digests.pop(identity, None)
         self._cooling.pop(identity, None)
 
     def refuse(self, peer: str, seconds: float) -> None:
@@ -110,7 +114,7 @@ class Authenticator:
             known = name == CLIENT_NAME and hmac.compare_digest(password, self._client_token)
             return (f"uid:{uid_of(peer)}", self._is_cooling(peer)) if known else (None, False)
         if area == PLUGINS_DOMAIN:
-            known = name in self._plugin_tokens and hmac.compare_digest(password, self._plugin_tokens[name])
+            known = hmac.compare_digest(digest_of(password), self._plugin_digests.get(name, ""))
             return (name, self._is_cooling(name)) if known else (None, False)
         return None, False
 
@@ -122,6 +126,11 @@ class Authenticator:
             del self._cooling[peer]
             return False
         return True
+
+
+def digest_of(token: bytes) -> str:
+    """What is kept of a token: it proves the token and cannot be used in its place."""
+    return hashlib.sha256(token).hexdigest()
 
 
 def uid_of(peer_address: str) -> str:

@@ -6,15 +6,21 @@ The pretended peers speak real frames, encoded and decoded by ``qcosd.protocol``
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import defaultdict
 from typing import Any
 
+import msgpack
+
 from qcosd.core.effects import (
+    Append,
+    BlobDelete,
     BlobDrop,
     BlobRead,
     BlobWrite,
     Effect,
+    Look,
     Publish,
     Send,
     Spawn,
@@ -33,8 +39,10 @@ from qcosd.core.events import (
     Start,
     Tick,
 )  # fmt: skip
+from qcosd.core.image import Image, fold
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest, Operation, Restart
+from qcosd.core.records import Record
 from qcosd.protocol import Message, Side, Type, decode, encode, error_table
 
 
@@ -68,6 +76,7 @@ class Rig:
         self.kernel = Kernel()
         self.now = 100.0
         self.hello = hello  # plugins say HELLO as soon as they are started
+        self.silent = False  # plugins send no heartbeats
         self.hold_blobs = False  # artifact effects stay in ``held``
         self.held: list[Effect] = []
         self.effects: list[Effect] = []
@@ -76,7 +85,38 @@ class Rig:
         self.partial: dict[int, bytes] = defaultdict(bytes)
         self.manifests = {m.name: m for m in manifests}
         self.ids = 0
-        self.feed(Start(manifests, 7, 4711, "0.1", b"e" * 32, 1e9, "ipc:///run/streams/", limits or Limits(), **start))
+        self.boot_number = 7
+        self.records: list[Record] = []  # as the journal has them
+        self.position = 0
+        self.start = Start(
+            manifests, 7, 4711, "0.1", b"e" * 32, 1e9, "ipc:///run/streams/", limits or Limits(), **start
+        )
+        self.feed(self.start)
+
+    def journal(self) -> Image:
+        """What the journal has."""
+        image: Image = {}
+        fold(image, self.records)
+        return unpacked(image)
+
+    def reboot(self, **start: Any) -> None:
+        """The kernel is killed and the next one starts from the journal. Nothing of what it said last has arrived."""
+        self.boot_number += 1
+        self.kernel = Kernel()
+        artifacts = {sha: len(data) for sha, data in self.store.items()}
+        self.partial.clear()
+        self.feed(
+            dataclasses.replace(
+                self.start,
+                boot=self.boot_number,
+                entropy=bytes([self.boot_number % 256]) * 32,
+                wall=1e9 + self.now - 100.0,
+                image=self.journal(),
+                position=self.position,
+                artifacts=artifacts,
+                **start,
+            )
+        )
 
     def feed(self, event: Event) -> None:
         pending: list[Event] = [event]
@@ -87,6 +127,9 @@ class Rig:
 
     def carry_out(self, effect: Effect) -> list[Event]:
         match effect:
+            case Append():
+                self.records += effect.records
+                self.position = effect.position
             case Send():
                 frames = encode(effect.message)
                 self.inbox[effect.address].append(decode(frames, Side.KERNEL))
@@ -97,6 +140,10 @@ class Rig:
                 if self.hello:
                     events.append(self.greeting(effect.component, effect.incarnation))
                 return events
+            case Look() if not self.silent:
+                instance = self.kernel.supervisor.of_incarnation(effect.incarnation)
+                if instance is not None and instance.address is not None:
+                    return [received(instance.address, Message(Type.HEARTBEAT, boot=self.kernel.start.boot))]
             case BlobWrite() | BlobRead() if self.hold_blobs:
                 self.held.append(effect)
             case BlobWrite():
@@ -113,6 +160,9 @@ class Rig:
                 return [BlobData(effect.ticket, data)]
             case BlobDrop():
                 self.partial.pop(effect.ticket, None)
+            case BlobDelete():
+                for sha in effect.shas:
+                    del self.store[sha]
         return []
 
     def greeting(self, component: str, incarnation: int, **changes: Any) -> Received:
@@ -135,7 +185,7 @@ class Rig:
         return address
 
     def tell(self, address: Address, kind: Type, body: dict[str, Any] | None = None, **header: Any) -> None:
-        self.feed(received(address, Message(kind, body or {}, boot=header.pop("boot", 7), **header)))
+        self.feed(received(address, Message(kind, body or {}, boot=header.pop("boot", self.boot_number), **header)))
 
     def request(self, address: Address, kind: Type, body: dict[str, Any] | None = None, **header: Any) -> int:
         self.ids += 1
@@ -169,7 +219,7 @@ class Rig:
         raise AssertionError(f"{address.identity} has no {kind}: {self.inbox[address]}")
 
     def address(self, component: str) -> Address:
-        """Where the present process of a component is."""
+        """Where the leading process of a component is."""
         return plugin(component, self.kernel.supervisor.components[component].incarnation)
 
     def put(self, address: Address, data: bytes) -> str:
@@ -253,7 +303,7 @@ class Rig:
         ):
             self.work(component)
 
-    def kill(self, component: str, status: int | None = -9, *, noticed: bool = True) -> None:
+    def kill(self, component: str, status: int | None = -11, *, noticed: bool = True) -> None:
         """The process of a component dies; its connection may be seen to end first."""
         incarnation = self.kernel.supervisor.components[component].incarnation
         if noticed:
@@ -270,6 +320,12 @@ class Rig:
     def events(self, topic: str) -> list[dict[str, Any]]:
         """States published on a topic, in order."""
         return [e.message.body["state"] for e in self.of(Publish) if e.topic == topic and e.message.body["seq"]]
+
+
+def unpacked(image: Image) -> Image:
+    """An image as it comes back from a file, without what is empty."""
+    body: Image = msgpack.unpackb(msgpack.packb(image), strict_map_key=False)
+    return {area: bodies for area, bodies in body.items() if bodies}
 
 
 def plugin(component: str, incarnation: int) -> Address:

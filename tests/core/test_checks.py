@@ -53,7 +53,7 @@ def test_nobody_gets_what_is_being_checked() -> None:
     document = rig.document(client, job)
     assert (document["state"], document["verified"], document["degraded"]) == ("done", ["optimised"], [])
     assert document["summary"]["sum"] == {"counts": {"0": 10}}  # a check has no part in the result
-    assert document["plan"]["verify.program"] == "verifier"
+    assert document["plan"]["providers"]["verify.program"] == "verifier"
     assert document["facts"]["verify.program"] == {"method": "tableau"}
 
 
@@ -146,6 +146,10 @@ def test_a_job_goes_on_without_a_verifier_that_is_gone_and_says_so(when: str) ->
     rig.work("pytket_compile")
     rig.work("pytket_optimise")
     if when != "before":
+        rig.lease("verifier")
+        rig.kill("verifier")
+    if when == "poison":
+        rig.advance(8.0)
         rig.lease("verifier")
         rig.kill("verifier")
     document = rig.document(client, job)
@@ -367,7 +371,7 @@ def test_the_component_that_checks_can_be_chosen() -> None:
     rig.work("pytket_optimise")
     assert not rig.has_lease("first")
     rig.work("verifier")
-    assert rig.document(client, job)["plan"]["verify.program"] == "verifier"
+    assert rig.document(client, job)["plan"]["providers"]["verify.program"] == "verifier"
 
 
 def test_two_operations_check_the_same_kind() -> None:

@@ -26,7 +26,11 @@ def plan(*manifests: Manifest, pinned: dict[str, str] | None = None, **more: Any
 
 
 def hardware(rig: Rig, job: str, client: Any) -> set[str]:
-    return {name for operation, name in rig.document(client, job)["plan"].items() if operation.startswith("hardware.")}
+    return {
+        name
+        for operation, name in rig.document(client, job)["plan"]["providers"].items()
+        if operation.startswith("hardware.")
+    }
 
 
 @pytest.mark.parametrize("name", ["stim_adapter", "tableau_adapter"])

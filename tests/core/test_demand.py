@@ -111,13 +111,13 @@ def test_another_provider_takes_over_and_the_job_says_so() -> None:
     rig.kill("main", status=0)
     rig.work("spare")
     document = rig.document(client, job)
-    assert (document["state"], document["plan"]) == ("done", {"hello.greet": "spare"})
+    assert (document["state"], document["plan"]["providers"]) == ("done", {"hello.greet": "spare"})
     assert document["degraded"] == ["hello.greet: spare took over from main"]
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"name": "Upper"}, {"argv": ()}, {"replicas": 2}, {"operations": (Operation("s", "o", each="round"),)},
+    [{"name": "Upper"}, {"argv": ()}, {"replicas": 0}, {"replicas": 2, "max_replicas": 1}, {"spares": -1}, {"spares": 300}, {"operations": (Operation("s", "o", each="round"),)},
      {"operations": (Operation("s", "o", stream_in="r"),)}, {"operations": (Operation("s", "o", budget=0),)},
      {"operations": (Operation("s", "run it"),)}, {"operations": (Operation("", "o"),)},
      {"operations": (Operation("s", "o", budget=float("inf")),)}, {"readiness_timeout": float("nan")}, {"name": "n" * 300},

@@ -58,13 +58,17 @@ def test_hello_may_be_repeated() -> None:
     assert [message.type for message in rig.inbox[plugin("hello", 1)]] == [Type.WELCOME, Type.WELCOME]
 
 
-def test_a_second_connection_with_the_same_token_is_refused() -> None:
+def test_a_second_connection_with_the_same_token_replaces_the_first() -> None:
+    """The end of the first may not have been seen yet; nobody else has the token."""
     rig = Rig(HELLO)
     other = Address("hello/1", b"other")
     body = {"name": "hello", "versions": [1, 1], "services": ["hello.greet"]}
     rig.feed(received(other, Message(Type.HELLO, body, 1)))
-    assert rig.read(other).body["error"]["name"] == "not_allowed"
+    assert rig.read(other).type is Type.WELCOME
+    rig.feed(PeerGone(Channel.PLUGINS, plugin("hello", 1), "disconnected"))
     assert rig.state("hello") == "ready"
+    rig.submit(rig.client(), "greeting", target="greeted")
+    assert rig.read(other, Type.LEASE)
 
 
 @pytest.mark.parametrize("versions", [[2, 3], [0, 0], [1], []])
@@ -148,16 +152,29 @@ def test_submit_is_idempotent_by_identity_and_key() -> None:
     assert rig.ask(bob, Type.JOB_SUBMIT, GREETING, key="k").body != first.body
     assert rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k2").body != first.body
     rig.advance(86_401.0)
-    assert rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k").body != first.body
+    assert rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k").body == first.body  # as long as the job is remembered
 
 
-def test_the_oldest_keys_are_forgotten_when_there_are_too_many() -> None:
-    rig = Rig(HELLO, limits=Limits(keys_kept=3))
+def test_a_key_is_kept_as_long_as_its_job() -> None:
+    rig = Rig(HELLO, limits=Limits(jobs_kept=1, keys_kept=1))
     client = rig.client()
-    jobs = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "abcd"}
-    again = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "dcb"}
-    assert again == {key: jobs[key] for key in "dcb"}
-    assert rig.ask(client, Type.JOB_SUBMIT, GREETING, key="a").body["job"] not in jobs.values()
+    jobs = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "abc"}
+    for key in "ab":
+        rig.ask(client, Type.JOB_CANCEL, {"job": jobs[key]})
+    again = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "bc"}
+    assert again == {key: jobs[key] for key in "bc"}
+    assert rig.ask(client, Type.JOB_SUBMIT, GREETING, key="a").body["job"] not in jobs.values()  # it was forgotten
+
+
+def test_keys_of_other_requests_are_forgotten_after_a_day_or_when_there_are_too_many() -> None:
+    rig = Rig(HELLO, limits=Limits(keys_kept=2))
+    client = rig.client()
+    for key in "abc":
+        assert rig.ask(client, Type.DRAIN, {"on": True}, key=key).type is Type.ACK
+    assert rig.refusal(client, Type.DRAIN, {"on": False}, key="b") == "key_conflict"
+    assert rig.ask(client, Type.DRAIN, {"on": False}, key="a").type is Type.ACK  # the oldest
+    rig.advance(86_401.0)
+    assert rig.ask(client, Type.DRAIN, {"on": True}, key="a").type is Type.ACK
 
 
 def test_a_refused_request_leaves_its_key_free() -> None:

@@ -163,16 +163,15 @@ def test_stop_ladder() -> None:
     assert rig.state("a") == "ready"
 
 
-def test_a_kill_is_a_death_like_any_other() -> None:
+def test_a_kill_on_demand_is_a_death_that_nobody_pays_for() -> None:
     rig = Rig(A)
     rig.ask(rig.client(), Type.PLUGIN_KILL, {"plugin": "a"})
     assert signals(rig) == [(1, SIGKILL)]
     rig.advance(5.0)
     assert signals(rig) == [(1, SIGKILL), (1, SIGKILL)]  # it is sent again as long as there is a process
     rig.feed(Exited(1, None))
-    assert rig.kernel.supervisor.components["a"].cause == "ended with an unknown status"
-    rig.advance(0.0)
     assert (incarnation(rig, "a"), rig.state("a")) == (2, "ready")
+    assert not rig.kernel.supervisor.components["a"].deaths
     rig.feed(Exited(1, -9))
     rig.feed(Exited(77, 0))
     assert rig.state("a") == "ready"
@@ -231,11 +230,19 @@ def test_a_plugin_that_leaves_is_ended_and_started_again() -> None:
     assert incarnation(rig, "a") == 2
 
 
-def test_a_cut_connection_ends_the_process() -> None:
+def test_a_cut_connection_ends_the_process_unless_it_comes_back_in_time() -> None:
     rig = Rig(A)
     rig.feed(PeerGone(Channel.PLUGINS, plugin("a", 1), "unreachable"))
+    assert rig.state("a") == "awaited"
+    rig.advance(1.9)
+    rig.feed(rig.greeting("a", 1))
+    assert rig.state("a") == "ready"
+    rig.feed(PeerGone(Channel.PLUGINS, plugin("a", 1), "unreachable"))
     rig.advance(2.0)
-    assert signals(rig) == [(1, SIGTERM), (1, SIGKILL)]
+    assert signals(rig) == [(1, SIGKILL)]
+    rig.feed(Exited(1, -9))
+    assert rig.kernel.supervisor.components["a"].cause == "did not connect within 2 s"
+    assert len(rig.kernel.supervisor.components["a"].deaths) == 1
 
 
 def test_frames_of_an_old_incarnation_are_refused_and_counted() -> None:

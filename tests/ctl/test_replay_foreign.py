@@ -78,7 +78,7 @@ def test_the_result_says_how_often_a_logical_error_was_left() -> None:
         "job": "2",
         "state": "done",
         "options": {"target": "counts", "shots": 200, "seed": 0},
-        "plan": {"hardware.play": "recorded_adapter"},
+        "plan": {"providers": {"hardware.play": "recorded_adapter"}},
         "summary": {
             "same": {"experiment": "DIR", "registers": [["L", 1]]},
             "sum": {"counts": {"0": 197, "1": 3}, "logical_errors": 3, "shots_accepted": 200},

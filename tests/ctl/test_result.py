@@ -144,7 +144,9 @@ def test_text_of_a_finished_job_shows_what_matters() -> None:
 
 def with_troubles() -> dict[str, Any]:
     """A job whose machine drifted and lost things."""
-    job = finished_job(verified=["logical", "counts"], shots_restarted=7, plan={"hardware.run": "tableau_adapter"})
+    job = finished_job(
+        verified=["logical", "counts"], shots_restarted=7, plan={"providers": {"hardware.run": "tableau_adapter"}}
+    )
     job["summary"]["same"]["erasures"] = "decoded"
     job["summary"]["sum"] |= {
         "discards": {"leakage": 1, "erased": 1}, "records_missing": 31, "rounds_lost": 2, "rounds_late": 0,

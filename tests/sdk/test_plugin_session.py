@@ -17,6 +17,7 @@ from qcosd.sdk.plugin_session import (
     LeaseLost,
     PluginSession,
     StopAsked,
+    StreamGranted,
 )
 from qcosd.sdk.session import Welcomed
 
@@ -24,10 +25,21 @@ HELLO = {"name": "hello", "incarnation": 3, "services": ["hello.greet"], "slots"
 GRACE = 8.0
 
 
-def lease_body(lease: int = 5, epoch: int = 1) -> dict[str, Any]:
+def stream_table(epoch: int = 1) -> dict[str, Any]:
+    return {
+        "grant": 2, "epoch": epoch, "name": "rounds", "role": "connect", "endpoint": f"memory://2.{epoch}", "secret": "s",
+        "credit": 8,
+    }  # fmt: skip
+
+
+def held(lease: int, epoch: int = 1, stream: int | None = None, finished: bool = False) -> dict[str, Any]:
+    return {"lease": lease, "epoch": epoch, "stream": stream, "finished": finished}
+
+
+def lease_body(lease: int = 5, epoch: int = 1, stream: dict[str, Any] | None = None) -> dict[str, Any]:
     return {
         "lease": lease, "epoch": epoch, "job": "1", "service": "hello", "op": "greet", "batch": None, "options": {},
-        "shots": 1, "seed": 0, "inputs": {}, "stream": None, "budget": 1.0,
+        "shots": 1, "seed": 0, "inputs": {}, "stream": stream, "budget": 1.0,
     }  # fmt: skip
 
 
@@ -49,21 +61,32 @@ class Wire:
         (message,) = [message for message in self.sent() if message.type is type]
         return message
 
-    def say(self, type: Type, body: dict[str, Any] | None = None, id: int = 0) -> list[Any]:
-        return self.session.handle(encode(Message(type, body or {}, id, self.boot)), self.now)
+    def say(self, type: Type, body: dict[str, Any] | None = None, id: int = 0, boot: int | None = None) -> list[Any]:
+        message = Message(type, body or {}, id, self.boot if boot is None else boot)
+        return self.session.handle(encode(message), self.now)
 
-    def welcome(self) -> list[Any]:
-        hello = self.one(Type.HELLO)
-        assert hello.body == {**HELLO, "versions": [1, 1], "ready": hello.body["ready"]}
+    def welcome(self, hello: Message | None = None) -> list[Any]:
+        """Answer HELLO; ``leases`` and ``seen`` are what it listed, and the boot that it had seen."""
+        hello = hello or self.one(Type.HELLO)
+        assert hello.body.items() >= {**HELLO, "versions": [1, 1], "ready": hello.body["ready"]}.items()
+        self.leases, self.seen = hello.body["leases"], hello.body["boot"]
         body = {"version": 1, "boot": self.boot, "heartbeat": self.heartbeat, "limits": {}}
         return self.say(Type.WELCOME, body, hello.id)
+
+    def reborn(self) -> list[Any]:
+        """The kernel dies, its successor makes itself known and is greeted."""
+        self.sent()
+        self.session.lost(self.now)
+        self.boot += 1
+        self.session.hello(self.now)
+        return self.welcome()
 
     def elapse(self, seconds: float) -> list[Any]:
         self.now += seconds
         return self.session.elapse(self.now)
 
-    def lease(self, lease: int = 5, epoch: int = 1) -> list[Any]:
-        return self.say(Type.LEASE, lease_body(lease, epoch))
+    def lease(self, lease: int = 5, epoch: int = 1, stream: dict[str, Any] | None = None) -> list[Any]:
+        return self.say(Type.LEASE, lease_body(lease, epoch, stream))
 
     def done(self, lease: int = 5, epoch: int = 1) -> Message:
         self.session.done(lease, epoch, {}, {}, None, self.now)
@@ -143,18 +166,132 @@ def test_a_higher_epoch_fences_the_lower_one() -> None:
     assert wire.lease(5, 1) == []
 
 
-def test_a_kernel_of_another_boot_knows_nothing_of_the_leases() -> None:
+def test_leases_outlive_the_kernel_and_hello_lists_them() -> None:
+    wire = Wire()
+    assert (wire.leases, wire.seen) == ([], 0)
+    wire.lease(5)
+    wire.lease(6, 3, stream_table(4))
+    done = wire.done(5)
+    (welcomed,) = wire.reborn()
+    assert isinstance(welcomed, Welcomed) and welcomed.reborn
+    assert (wire.leases, wire.seen) == ([held(5, finished=True), held(6, 3, 4)], 4)
+    again = wire.one(Type.DONE)
+    assert (again.body, again.id, again.boot) == (done.body, done.id, 5)
+    wire.say(Type.ACK, id=again.id)
+    assert wire.done(6, 3).boot == 5
+
+
+def test_a_result_that_comes_while_the_kernel_is_away_is_kept_for_it() -> None:
     wire = Wire()
     wire.lease(5)
-    wire.lease(6)
-    wire.session.done(6, 1, {}, {}, None, wire.now)
-    wire.sent()
+    wire.session.lost(wire.now)
+    wire.session.progress(5, 1, 0.5, "for show")
+    wire.session.done(5, 1, {}, {}, None, wire.now)
+    assert wire.sent() == []
     wire.boot = 5
-    wire.say(Type.REHELLO, {"boot": 5})
-    welcomed, *lost = wire.welcome()
-    assert isinstance(welcomed, Welcomed) and welcomed.reborn
-    assert [(each.lease, each.epoch) for each in lost] == [(5, 1), (6, 1)]
-    assert wire.session.open_calls == 0
+    wire.session.hello(wire.now)
+    wire.welcome()
+    assert wire.leases == [held(5, finished=True)]
+    assert wire.one(Type.DONE).body["lease"] == 5
+
+
+def test_a_lease_that_was_lost_is_not_listed_and_may_be_given_again() -> None:
+    wire = Wire()
+    wire.lease(5)
+    wire.say(Type.REVOKE, {"lease": 5, "epoch": 1})
+    wire.reborn()
+    assert wire.leases == []
+    (given,) = wire.lease(5, 2)
+    assert (given.lease, given.epoch) == (5, 2)
+    wire.session.revoked(5, 1)
+    assert wire.session.leases == {5: 2}
+
+
+def test_the_next_kernel_takes_back_what_it_does_not_know() -> None:
+    wire = Wire()
+    wire.lease(5)
+    wire.reborn()
+    assert wire.say(Type.REVOKE, {"lease": 5, "epoch": 1, "reason": "unknown"}) == [LeaseLost(5, 1, "unknown")]
+    wire.session.revoked(5, 1)
+    assert wire.one(Type.REVOKED).body == {"lease": 5, "epoch": 1}
+
+
+def test_what_the_dead_kernel_still_had_to_say_does_not_count() -> None:
+    wire = Wire()
+    wire.lease(5)
+    done = wire.done(5)
+    wire.session.lost(wire.now)
+    old = [(Type.LEASE, lease_body(7), 0), (Type.REVOKE, {"lease": 5, "epoch": 1}, 0), (Type.ACK, {}, done.id),
+           (Type.GOODBYE, {"error": error_table("bad_message")}, 0), (Type.STOP, {"seconds": 1.0}, 0)]  # fmt: skip
+    assert [wire.say(*each) for each in old] == [[]] * len(old)
+    wire.boot = 5
+    wire.session.hello(wire.now)
+    hello = wire.one(Type.HELLO)
+    stale = {"version": 1, "boot": 4, "heartbeat": 1.0, "limits": {}}
+    assert wire.say(Type.WELCOME, stale, 1, boot=4) == [], "the answer to an earlier HELLO"
+    assert not wire.session.welcomed
+    assert [wire.say(*each, boot=4) for each in old] == [[]] * len(old)
+    wire.welcome(hello)
+    assert [wire.say(*each, boot=4) for each in old] == [[]] * len(old)
+    assert wire.session.leases == {5: 1} and wire.session.late == 3 * len(old) + 1
+    assert wire.one(Type.DONE).id == done.id
+
+
+def test_a_grant_replaces_the_stream_of_its_lease_once() -> None:
+    wire = Wire()
+    wire.lease(5, 1, stream_table(1))
+    grant = {"lease": 5, "epoch": 1, "stream": stream_table(2)}
+    assert wire.say(Type.GRANT, grant) == [StreamGranted(5, 1, stream_table(2))]
+    assert wire.say(Type.GRANT, grant) == [] == wire.say(Type.GRANT, {**grant, "stream": stream_table(1)})
+    wire.reborn()
+    assert wire.leases == [held(5, 1, 2)]
+    wire.done(5)
+    assert wire.say(Type.GRANT, {**grant, "stream": stream_table(3)}) == [], "its result is the answer"
+    assert wire.sent() == []
+
+
+@pytest.mark.parametrize(("lease", "epoch"), [(9, 1), (5, 1), (5, 3)])
+def test_a_grant_for_a_lease_that_is_not_held_is_answered_at_once(lease: int, epoch: int) -> None:
+    wire = Wire()
+    wire.lease(5, 2, stream_table(1))
+    assert wire.say(Type.GRANT, {"lease": lease, "epoch": epoch, "stream": stream_table(2)}) == []
+    assert wire.one(Type.REVOKED).body == {"lease": lease, "epoch": epoch}
+    assert wire.session.leases == {5: 2}
+
+
+def test_a_kernel_that_dies_ten_times_is_not_left() -> None:
+    wire = Wire()
+    wire.lease()
+    for _ in range(10):
+        wire.session.lost(wire.now)
+        assert wire.elapse(GRACE * 0.9) == []
+        wire.boot += 1
+        wire.session.hello(wire.now)
+        wire.welcome()
+    assert wire.leases == [held(5)]
+
+
+def test_the_grace_counts_from_the_last_word_of_the_kernel() -> None:
+    wire = Wire()
+    wire.elapse(GRACE * 0.2)
+    wire.say(Type.PONG, id=99)
+    heard = wire.now
+    wire.elapse(GRACE * 0.2)
+    wire.session.lost(wire.now)
+    left: list[Any] = []
+    while not left:
+        wire.now = wire.session.next_deadline() or 0.0
+        left = wire.session.elapse(wire.now)
+    assert wire.now == heard + GRACE and left[0].code == EXIT_BUS_SILENT
+
+
+def test_a_plugin_that_has_slept_asks_before_it_leaves() -> None:
+    wire = Wire()
+    assert wire.elapse(10 * GRACE) == []
+    wire.one(Type.PING)
+    assert wire.elapse(GRACE / 5) == []
+    (stop,) = wire.elapse(GRACE / 5)
+    assert stop.code == EXIT_BUS_SILENT
 
 
 def test_progress_is_clipped_to_its_range() -> None:

@@ -60,9 +60,10 @@ def test_a_request_waits_for_the_welcome_and_its_reply_finds_it() -> None:
     wire = Wire()
     call = wire.session.request(Request(Type.STATUS, timeout=5.0), wire.now)
     wire.session.hello(wire.now)
-    assert wire.types() == [Type.HELLO]
+    (hello,) = wire.sent()
+    assert hello.type is Type.HELLO
     wire.now += 2.0
-    wire.welcome()
+    wire.welcome(hello.id)
     (message,) = wire.sent()
     assert (message.type, message.id, message.boot, message.deadline) == (Type.STATUS, call, 7, 3.0)
     (answer,) = wire.say(Type.STATUS_REPLY, STATUS, call)
@@ -147,6 +148,43 @@ def test_a_lost_hello_is_repeated_and_a_second_welcome_does_no_harm() -> None:
     assert wire.welcome(second) == []
     assert wire.types() == []
     assert wire.session.open_calls == 1 and call
+
+
+def test_a_lost_connection_is_silence_until_the_next_hello() -> None:
+    wire = Wire().open()
+    call, first = wire.ask(Request(Type.JOB_SUBMIT, {"inputs": {}, "options": {}}, key="once"))
+    wire.session.lost(wire.now)
+    wire.tick(10 * HELLO_AGAIN)
+    assert wire.types() == [] and wire.session.silent_for(wire.now) == 10 * HELLO_AGAIN
+    assert wire.say(Type.JOB_ACCEPTED, {"job": "1"}, call) == [], "of the dead kernel"
+    wire.boot = 8
+    wire.session.hello(wire.now)
+    wire.welcome(wire.sent()[0].id)
+    (again,) = wire.sent()
+    assert (again.id, again.key, again.boot) == (first.id, "once", 8)
+
+
+def test_an_answer_to_an_earlier_hello_registers_nobody() -> None:
+    wire = Wire()
+    wire.session.hello(wire.now)
+    first = wire.sent()[0].id
+    wire.session.hello(wire.now)  # a new connection
+    assert wire.welcome(first) == [] and not wire.session.welcomed
+    assert len(wire.welcome(wire.sent()[0].id)) == 1
+
+
+@pytest.mark.parametrize("outlast", [True, False])
+def test_a_kernel_that_shuts_down_is_no_answer_to_who_outlasts_it(outlast: bool) -> None:
+    wire = Wire().open()
+    call, _ = wire.ask(Request(Type.JOB_WAIT, {"job": "1"}, outlast=outlast))
+    answered = wire.say(Type.ERROR, {"error": error_table("shutting_down")}, call)
+    assert (answered == []) == outlast
+    wire.say(Type.GOODBYE, {"reason": "stopped"})
+    wire.tick(HELLO_AGAIN)
+    wire.boot = 8
+    wire.welcome(wire.sent()[0].id)
+    assert [message.id for message in wire.sent()] == [call] * outlast
+    assert wire.session.open_calls == outlast
 
 
 def test_silence_is_questioned_only_while_something_is_open() -> None:

@@ -134,9 +134,12 @@ class Client:
         return reply
 
     def plugin(self, name: str) -> dict[str, Any]:
-        """The row of a plugin."""
-        rows = self.ask(Type.PLUGIN_LIST).body["plugins"]
-        return next(row for row in rows if row["name"] == name)
+        """The row of a plugin. A daemon serves before its first record is on disk, and starts plugins after that."""
+        while True:
+            rows = self.ask(Type.PLUGIN_LIST).body["plugins"]
+            row: dict[str, Any] = next(row for row in rows if row["name"] == name)
+            if row["state"] != "spawning":
+                return row
 
     def close(self) -> None:
         self.context.destroy(linger=0)

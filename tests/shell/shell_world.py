@@ -14,7 +14,7 @@ import zmq.asyncio
 
 from qcosd.shell.bus import Bus, BusLimits
 from qcosd.shell.connections import Connection
-from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator
+from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator, digest_of
 
 PATIENCE = 30.0  # seconds until a test that waits for what never comes is a failure
 CLIENT_TOKEN = b"c" * 64
@@ -98,9 +98,11 @@ class World:
     def endpoint(self, name: str = "clients") -> str:
         return f"ipc://{self.directory}/{name}.sock"
 
-    def bus(self, listener: Any, name: str = "clients", limits: BusLimits = LIMITS) -> Bus:
+    def bus(
+        self, listener: Any, name: str = "clients", limits: BusLimits = LIMITS, ahead: Callable[[], None] | None = None
+    ) -> Bus:
         domain = PLUGINS_DOMAIN if name == "plugins" else CLIENTS_DOMAIN
-        bus = Bus(self.context, self.loop, self.endpoint(name), domain, limits, listener)
+        bus = Bus(self.context, self.loop, self.endpoint(name), domain, limits, listener, ahead)
         self._open.append(bus)
         return bus
 
@@ -135,7 +137,7 @@ class World:
         return socket
 
     def plugin(self, identity: str = "hello/1", **options: Any) -> Any:
-        self.authenticator.admit(identity, PLUGIN_TOKEN)
+        self.authenticator.admit(identity, digest_of(PLUGIN_TOKEN))
         return self.peer(name="plugins", user=identity.encode(), token=PLUGIN_TOKEN, **options)
 
     async def __aenter__(self) -> World:

@@ -62,6 +62,7 @@ def test_values_are_read(tmp_path: Path) -> None:
         ("[plugins]\ndirs = '/opt'", "'plugins.dirs' is not a list of strings"),
         ("[plugins]\ndirs = [1]", "'plugins.dirs' is not a list of strings"),
         ("[logs]\nmax_bytes = 1", "'logs' needs"),
+        ("[processes]\nlook = 0", "'processes.look' is less than"),
         ("bus = 1", "'bus' is not a table"),
         ("[plugin]\nhello = 1", "'plugin' is not a table of tables"),
         ("[bus]\n=", "line 2"),

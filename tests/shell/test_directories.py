@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Directories, locks, boot numbers, the order of effects, and the service manager's socket."""
+"""Directories, locks, the order of effects, and the service manager's socket."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from qcosd.core.records import Record, RecordType
-from qcosd.shell.gate import Gate
-from qcosd.shell.journal import Journal, JournalError, next_boot
+from qcosd.core.effects import BlobDelete, BlobDrop, BlobRead, BlobWrite
+from qcosd.shell.gate import Gate, destination_of
 from qcosd.shell.lock import DirectoryLock, LockHeld
 from qcosd.shell.notify import ServiceManager
 from qcosd.shell.runtime import LONGEST_RUNTIME_PATH, Directories, DirectoryError, remove_stale_private
@@ -62,9 +62,6 @@ def test_directories_are_made_for_the_group_only(short: Path) -> None:
     token = directories.client_token()
     assert len(token) == 64 and (runtime / "client.token").read_bytes() == token + b"\n"
     assert stat.S_IMODE((runtime / "client.token").stat().st_mode) == 0o640
-    (directories.streams / "left").touch()
-    directories.clear_streams()
-    assert list(directories.streams.iterdir()) == []
     with pytest.raises(LockHeld):
         Directories(runtime, short / "other", embedded=False)
     with pytest.raises(LockHeld):
@@ -73,6 +70,23 @@ def test_directories_are_made_for_the_group_only(short: Path) -> None:
     again = Directories(runtime, state, embedded=False)
     assert again.client_token() == token, "clients reconnect to the next daemon with the token they have"
     again.close()
+
+
+def test_streams_that_are_in_use_outlive_the_daemon(short: Path) -> None:
+    directories = Directories(short / "run", short / "state", embedded=False)
+    living, waiting, dead = (socket.socket(socket.AF_UNIX) for _ in range(3))
+    with living, waiting, dead:
+        for name, end in (("1.1", living), ("2.1", waiting), ("3.1", dead)):
+            end.bind(str(directories.streams / name))
+            end.listen(0)
+        with socket.socket(socket.AF_UNIX) as guest:
+            guest.connect(str(directories.streams / "2.1"))  # its owner is frozen: the queue stays full
+            (directories.streams / "left").touch()
+            dead.close()
+            directories.clear_streams()
+            assert sorted(path.name for path in directories.streams.iterdir()) == ["1.1", "2.1"]
+            living.accept()[0].close()  # it has been knocked at
+    directories.close()
 
 
 def test_a_damaged_token_is_replaced(short: Path) -> None:
@@ -141,24 +155,6 @@ def test_a_directory_of_somebody_else_is_refused(short: Path) -> None:
         Directories(short / "run", short / "state", embedded=False)
 
 
-def test_boot_numbers_increase(tmp_path: Path) -> None:
-    assert [next_boot(tmp_path) for _ in range(3)] == [1, 2, 3]
-    (tmp_path / "boot").write_text("garbage")
-    with pytest.raises(JournalError, match="boot"):
-        next_boot(tmp_path)
-
-
-def test_appends_are_durable_in_order() -> None:
-    positions: list[int] = []
-    journal = Journal(positions.append)
-    record = Record(RecordType.BOOT, {}, 0.0)
-    journal.append([record], 1)
-    journal.append([record], 2)
-    assert positions == [1, 2]
-    with pytest.raises(JournalError):
-        journal.append([record], 2)
-
-
 def test_the_gate_waits_for_positions_and_keeps_the_order_of_a_destination() -> None:
     done: list[str] = []
     gate = Gate()
@@ -175,6 +171,40 @@ def test_the_gate_waits_for_positions_and_keeps_the_order_of_a_destination() -> 
     gate.submit("a", 1, lambda: done.append("a1"))
     gate.durable(3)
     assert done[4:] == ["a1", "b3"]
+
+
+def test_the_gate_begins_where_the_journal_ends() -> None:
+    done: list[int] = []
+    gate = Gate(7)
+    gate.submit("a", 7, lambda: done.append(7))
+    gate.submit("a", 8, lambda: done.append(8))
+    assert done == [7]
+
+
+def test_the_gate_forgets_what_is_given_up() -> None:
+    done: list[str] = []
+    gate = Gate()
+    gate.submit("a", 1, lambda: done.append("a"))
+    gate.submit("b", 1, lambda: done.append("b"))
+    gate.abandon("a")
+    gate.abandon("nothing is held for it")
+    gate.durable(1)
+    assert done == ["b"]
+
+
+def test_the_gate_keeps_the_order_of_all_that_is_done_to_artifacts() -> None:
+    done: list[object] = []
+    gate = Gate()
+    for effect in (
+        BlobDelete(("a",), after=3),
+        BlobWrite(1, "a", 1, 0, b"x", True),
+        BlobRead(2, "a", 0, 1),
+        BlobDrop(1),
+    ):
+        gate.submit(destination_of(effect), effect.after, partial(done.append, type(effect)))
+    assert done == []
+    gate.durable(3)
+    assert done == [BlobDelete, BlobWrite, BlobRead, BlobDrop]
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -7,63 +7,17 @@ import asyncio
 import json
 import os
 import resource
-import select
 import signal
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from shell_world import run
+from nursery import READ_BOOT, Nursery, daemon_life, in_nursery, is_gone
 
 from qcosd.core.manifest import Manifest, ProcessLimits
-from qcosd.shell.logs import Logs
-from qcosd.shell.processes import Processes, command
-
-# Reads its boot descriptor to the end, as a plugin does, and exits at once if there is nothing.
-READ_BOOT = "import os, sys; boot = open(int(os.environ['QCOS_BOOT_FD']), 'rb').read(); boot or sys.exit(9); "
-
-
-class Nursery:
-    """Processes under test and the news of their ends."""
-
-    def __init__(self, directory: Path) -> None:
-        self.logs = Logs(directory, 1 << 20, 1)
-        self.ends: asyncio.Queue[tuple[int, str, int]] = asyncio.Queue()
-        self.processes = Processes(
-            asyncio.get_running_loop(), self.logs, lambda *end: self.ends.put_nowait(end), embedded=False
-        )
-
-    def spawn(self, incarnation: int, program: str, limits: ProcessLimits | None = None) -> int:
-        manifest = Manifest("p", "1", ("{python}", "-c", program), limits=limits or ProcessLimits(), folder="/")
-        return self.processes.spawn(incarnation, manifest)
-
-    async def __aenter__(self) -> Nursery:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.processes.close()
-        self.logs.close()
-
-
-def in_nursery(tmp_path: Path, test: Any) -> None:
-    async def body() -> None:
-        async with Nursery(tmp_path) as nursery:
-            await test(nursery)
-
-    run(body())
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], 20)[0])
-    finally:
-        os.close(descriptor)
+from qcosd.shell.processes import command
+from qcosd.shell.strays import Strays
+from qcosd.shell.vitals import Vitals
 
 
 def test_secret_output_and_status(tmp_path: Path) -> None:
@@ -202,14 +156,15 @@ def test_limits_that_cannot_be_set_leave_no_process(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_closing_kills_what_is_left(tmp_path: Path) -> None:
+def test_an_embedded_daemon_kills_what_is_left(tmp_path: Path) -> None:
     pids: list[int] = []
 
     async def test(nursery: Nursery) -> None:
         pids.extend(nursery.spawn(number, "import signal; signal.signal(15, signal.SIG_IGN); signal.pause()") for number in range(3))  # fmt: skip
+        nursery.processes.close()
+        assert all(is_gone(pid) for pid in pids)
 
-    in_nursery(tmp_path, test)
-    assert all(is_gone(pid) for pid in pids)
+    in_nursery(tmp_path, test, embedded=True)
 
 
 def test_no_shell_reads_the_command() -> None:
@@ -219,33 +174,15 @@ def test_no_shell_reads_the_command() -> None:
     assert command(Manifest("p", "1", ("sleep", "1"), folder="/usr/lib/p")) == ["sleep", "1"]
 
 
-EMBEDDING = """
-import asyncio, sys, uvloop
-from pathlib import Path
-from qcosd.core.manifest import Manifest
-from qcosd.shell.logs import Logs
-from qcosd.shell.processes import Processes
-
-async def main():
-    processes = Processes(asyncio.get_running_loop(), Logs(Path(sys.argv[1]), 1 << 20, 1), print, embedded=sys.argv[2] == "embedded")
-    print(processes.spawn(1, Manifest("p", "1", ("sleep", "1000"))), flush=True)
-    await asyncio.sleep(1000)
-
-uvloop.run(main())
-"""
+@pytest.mark.parametrize("killed", [True, False])
+def test_plugins_die_with_an_embedded_daemon(tmp_path: Path, killed: bool) -> None:
+    assert all(is_gone(pid) for pid, _ in daemon_life(tmp_path, "embedded", killed))
 
 
-@pytest.mark.parametrize("mode", ["embedded", "service"])
-def test_plugins_die_with_an_embedded_daemon_only(tmp_path: Path, mode: str) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", EMBEDDING, str(tmp_path), mode], stdout=subprocess.PIPE, text=True
-    ) as daemon:
-        assert daemon.stdout is not None
-        pid = int(daemon.stdout.readline())
-        daemon.kill()
-        daemon.wait()
-        if mode == "embedded":
-            assert is_gone(pid)
-        else:
-            os.kill(pid, 0)  # it outlives the daemon, which will adopt it
-            os.kill(pid, signal.SIGKILL)
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_service_leaves_to_its_next_life_what_has_its_secret(tmp_path: Path, killed: bool) -> None:
+    (settled, started), (fresh, _) = daemon_life(tmp_path, "service", killed)
+    assert is_gone(fresh), "it reads end of file instead of a secret, and exits"
+    assert Vitals(settled).started == started
+    assert Strays(tmp_path).kill_others(()) == [settled]
+    assert is_gone(settled)

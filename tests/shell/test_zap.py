@@ -12,7 +12,7 @@ import zmq
 from shell_world import CLIENT_TOKEN, PLUGIN_TOKEN, Inbox, World, run
 from zmq.utils.monitor import parse_monitor_message
 
-from qcosd.shell.zap import uid_of
+from qcosd.shell.zap import digest_of, uid_of
 
 OUTCOMES = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
@@ -32,6 +32,7 @@ async def handshake(world: World, peer: Any) -> bool:
         ("clients", b"hello/1", PLUGIN_TOKEN, False),
         ("plugins", b"hello/1", PLUGIN_TOKEN, True),
         ("plugins", b"hello/1", CLIENT_TOKEN, False),
+        ("plugins", b"hello/1", digest_of(PLUGIN_TOKEN).encode(), False),  # what the journal has
         ("plugins", b"client", CLIENT_TOKEN, False),
         ("plugins", b"hello/2", PLUGIN_TOKEN, False),
         ("plugins", b"\xff\xfe", PLUGIN_TOKEN, False),
@@ -40,7 +41,7 @@ async def handshake(world: World, peer: Any) -> bool:
 def test_tokens(tmp_path: Path, name: str, user: bytes, token: bytes, admitted: bool) -> None:
     async def test() -> None:
         async with World(tmp_path) as world:
-            world.authenticator.admit("hello/1", PLUGIN_TOKEN)
+            world.authenticator.admit("hello/1", digest_of(PLUGIN_TOKEN))
             world.bus(Inbox(), name)
             peer = world.peer(name=name, user=user, token=token)
             assert await handshake(world, peer) is admitted

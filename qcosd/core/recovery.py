@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a kernel takes up what earlier boots have left, and what it does when the journal has lost some of that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qcosd.core.events import Start
+from qcosd.core.image import Image
+from qcosd.core.job_image import body_of
+from qcosd.core.records import RecordType
+
+if TYPE_CHECKING:
+    from qcosd.core.kernel import Kernel
+
+LEAP = 1 << 20  # by which all counters go on after a loss: more than can have been lost
+
+
+def restore(kernel: Kernel, start: Start, now: float) -> None:
+    """Take what the journal has. Nothing is started yet."""
+    image = start.image
+    last = {name: body["last"] for name, body in image.get("kernel", {}).items()}
+    kernel.blobs.restore(start.artifacts)
+    kernel.supervisor.restore(image, start.survivors, now)
+    kernel.jobs.restore(image.get("job", {}).values(), image.get("history", {}), last.get("jobs", 0), now)
+    kernel.requests.restore(image.get("key", {}))
+    kernel.scheduler.restore(last.get("numbers", 0), now)
+
+
+def begin(kernel: Kernel, now: float) -> None:
+    """Start what is to run, and go on with the jobs."""
+    for incarnation in kernel.scheduler.leases.incarnations():
+        if kernel.supervisor.of_incarnation(incarnation) is None:
+            kernel.reports.abandon(incarnation, "its plugin ended while the daemon was away", now)
+    kernel.supervisor.start_all(now)
+    for job in list(kernel.jobs.active.values()):
+        kernel.scheduler.replan(job, now)
+    kernel.collector.begin(now)
+    start, jobs, plugins = kernel.start, len(kernel.jobs.active), sorted(kernel.supervisor.components)
+    kernel.log("started", version=start.version, boot=start.boot, jobs=jobs, plugins=plugins)
+
+
+def image_of(kernel: Kernel) -> Image:
+    """What the journal has, found from what is here: equal to the fold of all records."""
+    counters = {"boot": kernel.start.boot, "jobs": kernel.jobs.last, "numbers": kernel.scheduler.leases.last}
+    processes = kernel.supervisor.image()
+    return {
+        **processes,
+        "kernel": processes["kernel"] | {name: {"last": last} for name, last in counters.items() if last},
+        "job": {name: body_of(job) for name, job in kernel.jobs.active.items()},
+        "history": {n: {"document": j.document, "owner": j.owner} for n, j in kernel.jobs.history.items()},
+        "key": kernel.requests.image(),
+    }
+
+
+def fence(kernel: Kernel, evidence: str, now: float) -> None:
+    """Something knows more than the journal does: end all processes and give out nothing until somebody accepts the loss."""
+    if kernel.rolled_back:
+        return
+    kernel.rolled_back = f"journal rolled back: {evidence}"
+    kernel.log("everything is fenced until `qcosctl doctor --accept`", reason=kernel.rolled_back)
+    kernel.supervisor.suspend(now)
+
+
+def accept(kernel: Kernel, now: float) -> None:
+    """The loss is accepted: go on with what there is. No number is used again that may have been used before."""
+    if not kernel.rolled_back:
+        return
+    kernel.log("the loss of records was accepted", reason=kernel.rolled_back)
+    kernel.rolled_back = ""
+    leases, jobs, supervisor = kernel.scheduler.leases, kernel.jobs, kernel.supervisor
+    leases.last, jobs.last, supervisor.last = leases.last + LEAP, jobs.last + LEAP, supervisor.last + LEAP
+    counters = {"numbers": leases.last, "jobs": jobs.last, "incarnations": supervisor.last}
+    kernel.outbox.append(RecordType.ROLLBACK_ACCEPTED, now, counters=counters)
+    begin(kernel, now)
