@@ -20,7 +20,6 @@ from system_world import NEVER, PATIENCE, DaemonWorld, World
 from qcosd.sdk.client import BlockingClient
 
 ROOT = Path(__file__).resolve().parents[2]
-LOSES_JOBS = pytest.mark.xfail(strict=True, reason="jobs and plugins do not outlive the daemon yet")
 
 
 @pytest.fixture
@@ -89,7 +88,6 @@ def test_no_daemon_to_hurt(world: World) -> None:
     assert world.ctl("chaos", "run").code == 3
 
 
-@LOSES_JOBS
 def test_a_killed_daemon_comes_back_with_its_jobs(daemon: DaemonWorld, greeting: Path) -> None:
     job = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
     again = [
@@ -146,7 +144,6 @@ def test_plugins_are_killed_while_jobs_run() -> None:
 
 
 @pytest.mark.long
-@LOSES_JOBS
 def test_anybody_is_killed_and_frozen_while_jobs_run() -> None:
     code, report, said = campaign("--jobs", 8, "--kills", 12, "--freezes", 4, "--seed", 4)
     assert code == 0, (report, said)
