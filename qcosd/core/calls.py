@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qcosd.core.components import Component, Instance
 from qcosd.core.effects import SIGSTOP, Signal
 from qcosd.core.events import Channel
+from qcosd.core.given_plan import GivenPlan
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Ended
 from qcosd.core.lifecycle import State, Trigger
@@ -115,25 +116,22 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
         if not kernel.blobs.has(sha):
             raise Refused("no_such_artifact", f"the input `{kind}` was not stored before: {sha}")
     _refuse_unknown_settings(kernel, call.body["options"].get("set"))
-    _refuse_unknown_components(kernel, call.body["options"].get("use"))
-    planned = _planned(kernel, call.body["options"].get("plan"))
-    job = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now, planned)
+    _refuse_unknown_components(kernel, call.body["options"].get("use"), "use")
+    given = _given_plan(kernel, call.body["options"].get("plan"))
+    job = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now, given)
     kernel.scheduler.replan(job, call.now)
     return Reply(Type.JOB_ACCEPTED, {"job": job.id})
 
 
-def _planned(kernel: Kernel, plan: object) -> dict[str, str]:
-    """Artifacts of a plan that a job is to follow. Raises Refused."""
-    if plan is None:
-        return {}
-    artifacts = plan.get("artifacts") if isinstance(plan, dict) else None
-    if not isinstance(artifacts, dict) or not all(type(text) is str for pair in artifacts.items() for text in pair):
-        raise Refused("bad_input", "plan: has no map `artifacts` from kinds to digests")
-    for kind, sha in artifacts.items():
+def _given_plan(kernel: Kernel, table: object) -> GivenPlan:
+    """The plan that a job is to follow: whom and what it names must be there. Raises Refused."""
+    given = GivenPlan.of(table)
+    _refuse_unknown_components(kernel, given.use, "plan")
+    for kind, sha in given.artifacts.items():
         if not kernel.blobs.has(sha):
             text = f"the artifact `{kind}` of the plan is not kept any more: run the job without its plan"
             raise Refused("no_such_artifact", text)
-    return artifacts
+    return given
 
 
 def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
@@ -144,7 +142,7 @@ def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
         raise Refused("bad_input", f"set: no plugin knows {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 
 
-def _refuse_unknown_components(kernel: Kernel, use: object) -> None:
+def _refuse_unknown_components(kernel: Kernel, use: object, option: str) -> None:
     """A component that is asked for must exist and offer the service."""
     offers: dict[str, list[str]] = {}
     for name, component in kernel.supervisor.components.items():
@@ -152,10 +150,10 @@ def _refuse_unknown_components(kernel: Kernel, use: object) -> None:
             offers.setdefault(service, []).append(name)
     for service, name in use.items() if isinstance(use, dict) else ():
         if service not in offers:
-            raise Refused("bad_input", f"use: nobody offers {service!r}; services: {', '.join(sorted(offers))}")
+            raise Refused("bad_input", f"{option}: nobody offers {service!r}; services: {', '.join(sorted(offers))}")
         if name not in offers[service]:
             known = ", ".join(sorted(offers[service]))
-            raise Refused("bad_input", f"use: {name!r} does not offer {service}; components that do: {known}")
+            raise Refused("bad_input", f"{option}: {name!r} does not offer {service}; components that do: {known}")
 
 
 def _job_list(kernel: Kernel, call: Call) -> Reply:
