@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qcosd.core import inspection, recovery
 from qcosd.core.components import Component, Instance
-from qcosd.core.effects import SIGSTOP, Signal
+from qcosd.core.effects import SIGSTOP, LogRead, Signal
 from qcosd.core.events import Channel
 from qcosd.core.given_plan import GivenPlan
 from qcosd.core.job import ENDED, Job, JobState
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from qcosd.core.kernel import Kernel
 
 LISTED = 100  # jobs of a listing that names no limit
+LOGGED = 50  # lines of a log where the request names no number
+MOST_LOGGED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,17 @@ def _plugin_list(kernel: Kernel, call: Call) -> Reply:
     )
 
 
+def _plugin_show(kernel: Kernel, call: Call) -> Reply:
+    document = inspection.component_document(kernel, _component(kernel, call), call.now)
+    return Reply(Type.PLUGIN_DOCUMENT, {"document": document})
+
+
+def _plugin_logs(kernel: Kernel, call: Call) -> None:
+    name, lines = _component(kernel, call).name, min(call.body.get("lines", LOGGED), MOST_LOGGED)
+    kernel.requests.park(call.open_slot, inspection.log_subject(name, lines))
+    kernel.outbox.put(LogRead(name, lines))
+
+
 def _plugin_start(kernel: Kernel, call: Call) -> Reply | None:
     return _command(kernel, call, Trigger.START, "up")
 
@@ -248,8 +262,14 @@ def _status(kernel: Kernel, call: Call) -> Reply:
         "jobs": kernel.jobs.counts(),
         "plugins": {name: str(component.state) for name, component in kernel.supervisor.components.items()},
         "counters": dict(kernel.counters),
+        **inspection.status(kernel, call.now),
     }
     return Reply(Type.STATUS_REPLY, body)
+
+
+def _accept_loss(kernel: Kernel, call: Call) -> Reply:
+    recovery.accept(kernel, call.now)
+    return Reply(Type.ACK, after=kernel.outbox.position)
 
 
 def _snapshot(kernel: Kernel, call: Call) -> Reply:
@@ -327,8 +347,11 @@ HANDLERS: dict[Type, Handler] = {
     Type.PLUGIN_KILL: _plugin_kill,
     Type.PLUGIN_RESET: _plugin_reset,
     Type.PLUGIN_FAULT: _plugin_fault,
+    Type.PLUGIN_SHOW: _plugin_show,
+    Type.PLUGIN_LOGS: _plugin_logs,
     Type.STATUS: _status,
     Type.SNAPSHOT: _snapshot,
     Type.DRAIN: _drain,
     Type.SHUTDOWN: _shutdown,
+    Type.ACCEPT_LOSS: _accept_loss,
 }

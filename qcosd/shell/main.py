@@ -2,6 +2,7 @@
 """`qcosd`: the composition root. Reads the configuration, takes the directories, puts the parts together, runs the loop."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -19,7 +20,7 @@ import uvloop
 import zmq
 
 from qcosd import __version__, protocol
-from qcosd.core.events import Channel, Start, Stop
+from qcosd.core.events import Channel, Space, Start, Stop
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest, ManifestError
 from qcosd.shell.artifacts import Artifacts
@@ -44,6 +45,7 @@ from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator
 
 EXIT_FAULT = 70  # a bug in the daemon
 EXIT_USAGE = 2
+SPACE_EVERY = 20.0  # seconds between two looks at how much room the state directory has
 LINGER = 0.2  # seconds that last messages have to leave when the daemon ends
 
 _PATH = click.Path(path_type=Path)
@@ -147,6 +149,7 @@ async def serve(
         loop.add_signal_handler(signum, daemon.handle, Stop(signal.Signals(signum).name))
     _every(loop, settings.logs.poll, daemon.poll_logs)
     _every(loop, settings.processes.look, daemon.look)
+    _every(loop, SPACE_EVERY, look_at_space := partial(_look_at_space, daemon, directories))
     if service_manager.watchdog_interval is not None:
         _every(loop, service_manager.watchdog_interval, service_manager.alive)
     try:
@@ -159,6 +162,7 @@ async def serve(
                 position=journal.position, artifacts=artifacts.contents(), rolled_back=file.rolled_back if file else "",
             )
         )  # fmt: skip
+        look_at_space()
         return await ended
     finally:
         processes.close()
@@ -191,6 +195,11 @@ def _fault(ended: "asyncio.Future[int]", loop: asyncio.AbstractEventLoop, contex
     if isinstance(error, BaseException):
         sys.stderr.writelines(traceback.format_exception(error))
     _finish(ended, EXIT_FAULT)
+
+
+def _look_at_space(daemon: Daemon, directories: Directories) -> None:
+    with contextlib.suppress(OSError):
+        daemon.handle(Space(*directories.space()))
 
 
 def _tell_ready(descriptor: int, directories: Directories, boot: int) -> None:
