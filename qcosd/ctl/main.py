@@ -22,6 +22,7 @@ COMMANDS = {
     "job": "qcosd.ctl.job:job",
     "plugin": "qcosd.ctl.plugin:plugin",
     "status": "qcosd.ctl.status:status",
+    "doctor": "qcosd.ctl.doctor:doctor",
     "events": "qcosd.ctl.events:events",
     "chaos": "qcosd.ctl.chaos:chaos",
     "decoders": "qcosd.ctl.decoders:decoders",
