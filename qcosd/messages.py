@@ -136,6 +136,7 @@ STREAM_TABLE = (
     Field("endpoint", TEXT, "ZeroMQ endpoint, fresh for each grant epoch"),
     Field("secret", TEXT, "64 hex digits; the first frame of the connecting side proves it"),
     Field("credit", UINT, "block messages that may be outstanding without an acknowledgement"),
+    Field("resumes", FLAG, "of the producer: it goes on with another consumer after GRANT", False),
 )
 HELD_TABLE = (
     Field("lease", UINT, "number of the lease"),
@@ -245,6 +246,7 @@ SPECS: dict[Type, Spec] = {
     Type.DONE: _spec((_P,), "The work is done. Repeat it until acknowledged: a repeat has no further effect.", *_LEASE,
         Field("outputs", map_of(SHA256), "artifact kind -> digest; all must be stored before"),
         Field("facts", MAP, "small map for the job document", False), Field("summary", maybe(MAP), "mergeable result of a batch", False),
+        Field("stream", UINT, "of a producer: epoch of the grant whose consumer has acknowledged everything", False),
         replies=(Type.ACK,)),
     Type.FAILED: _spec((_P,), "The work cannot be done, or an interrupt. Repeat it until acknowledged.", *_LEASE,
         Field("error", ERROR_KIND, "why"), replies=(Type.ACK,)),

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure qcosd beside what this machine cannot do without: `tools/bench NAME [--json]`.
 
-NAME is a case, or `speed` for all of them:
+NAME is a case, or `speed` for those up to `decoders`:
   cold    GHZ-4, d = 5, p = 1e-3, 1000 shots, from nothing: `qcosctl run` with its private daemon
   warm    the same on a running daemon: the first job of its life, and a later one
   status  `qcosctl status`, start of the interpreter included
   ready   the daemon: start until it serves, until every plugin is ready, and its resident memory
   idle    share of one core that an idle daemon takes, its plugins not counted
   reweight  new error rates for the windows of a program, and their checks, beside building them
+  journal  appends to the journal: how long each takes, and how many a second when many wait
   decoders  each decoder that is admitted, beside plain matching
+  flood   round trip of a plugin's PING while a client floods the daemon, beside the same without it
+  recovery  kill -9 until ready again: a plugin, one with a warm spare, the daemon; beside bare asyncio, runit, systemd
+  queue     1 to 10,000 queued jobs: rate of submission, memory, restart, and whether all are there after it
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
 """
 
@@ -102,14 +106,14 @@ def directory() -> Iterator[Path]:
 
 
 @contextmanager
-def running_daemon(place: Path) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+def running_daemon(place: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """A daemon in `place`/run, and the seconds from its start until it served."""
     reading, writing = os.pipe()
     start = time.perf_counter()
     with (place / "daemon.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "qcosd.shell.main", "--ready-fd", str(writing)]
-            + ["--runtime-dir", str(place / "run"), "--state-dir", str(place / "state")],
+            + ["--runtime-dir", str(place / "run"), "--state-dir", str(place / "state"), *options],
             pass_fds=(writing,),
             stdin=subprocess.DEVNULL,
             stderr=log,
@@ -263,15 +267,45 @@ def bench_tracker(case: str) -> list[Row]:
     return bench_decoders.rows(row, case)
 
 
+def bench_journal() -> list[Row]:
+    import bench_journal  # beside this file
+
+    with directory() as place:
+        return bench_journal.rows(row, place)
+
+
+def bench_flood() -> list[Row]:
+    import bench_flood  # beside this file
+
+    return bench_flood.rows(row, sys.modules[__name__])
+
+
+def bench_recovery() -> list[Row]:
+    import bench_recovery as case  # beside this file
+
+    return case.rows(row)
+
+
+def bench_queue() -> list[Row]:
+    import bench_queue as case  # beside this file
+
+    return case.rows(row)
+
+
 CASES: dict[str, Callable[[], list[Row]]] = {
     "cold": bench_cold,
     "warm": bench_warm,
     "status": bench_status,
     "ready": bench_ready,
     "idle": bench_idle,
+    "journal": bench_journal,
     "reweight": partial(bench_tracker, "reweight"),
     "decoders": partial(bench_tracker, "decoders"),
+    "flood": bench_flood,
+    "recovery": bench_recovery,
+    "queue": bench_queue,
 }
+SPEED = ("cold", "warm", "status", "ready", "idle", "reweight", "decoders")  # what `speed` stands for: about a minute
 
 
 def main() -> None:
@@ -279,17 +313,22 @@ def main() -> None:
     parser.add_argument("name", choices=[*CASES, "speed"], metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     arguments = parser.parse_args()
-    names = list(CASES) if arguments.name == "speed" else [arguments.name]
+    names = list(SPEED) if arguments.name == "speed" else [arguments.name]
     rows = [line for name in names for line in CASES[name]()]
     if arguments.json:
         print(json.dumps({"name": arguments.name, "rows": rows}, indent=2))
         return
-    print(f"{'case':<16}{'value':>10}  {'unit':<12}{'floor':>10}{'ratio':>8}  floor is")
+    print(f"{'case':<20}{'value':>12}  {'unit':<12}{'floor':>12}{'ratio':>8}  floor is")
     for line in rows:
-        ratio = "-" if line["ratio"] is None else f"{line['ratio']:.2f}"
+        value, floor = (number(line[key], 3) for key in ("value", "floor"))
         print(
-            f"{line['case']:<16}{line['value']:>10.3f}  {line['unit']:<12}{line['floor']:>10.3f}{ratio:>8}  {line['what']}"
+            f"{line['case']:<20}{value:>12}  {line['unit']:<12}{floor:>12}{number(line['ratio'], 2):>8}  {line['what']}"
         )
+
+
+def number(value: float | None, digits: int) -> str:
+    """For people; what could not be measured is a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

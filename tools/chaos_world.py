@@ -130,7 +130,8 @@ class Keeper:
             self._changed.wait_for(lambda: self.given_up or self._serving(number) is not None, seconds)
             life = self._serving(number)
         if life is None:
-            raise WorldError(f"life {number} of the daemon does not serve; its log: {self._log}")
+            said = self._log.read_text().splitlines()[-1:] if self._log.exists() else []
+            raise WorldError(f"life {number} of the daemon does not serve: {' '.join(said) or 'it said nothing'}")
         return life
 
     def _serving(self, number: int) -> Life | None:

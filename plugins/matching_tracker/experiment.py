@@ -10,8 +10,9 @@ from typing import Any
 import msgpack
 from qcos_plugins.matching_tracker.experiment_tracker import ExperimentTracker
 from qcos_plugins.matching_tracker.experiment_windows import ModelWindows
-from qcos_plugins.matching_tracker.fault import Aborted, StreamFault
+from qcos_plugins.matching_tracker.fault import Aborted, StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.follow import follow
+from qcos_plugins.matching_tracker.outcomes import VOLATILE
 
 from qcosd.qec.experiment import Experiment
 from qcosd.qec.versions import versions
@@ -28,17 +29,20 @@ def decode(lease: Any) -> Any:
     experiment, windows = _windows(lease, _decoder(lease))
     tracker = ExperimentTracker(experiment, windows, lease.shots, batch=lease.batch, clock=perf_counter)
     try:
-        follow(tracker, lease.stream, lease.progress)
+        # Its windows reach so far that a checkpoint would be most of what has come: a short batch begins again.
+        follow(tracker, lease.stream, lease.progress, checkpoints=False)
         summary = tracker.summary()
     except Aborted as end:
         raise Refused("retry_later", str(end), end.details) from end
+    except WrongCheckpoint as end:
+        raise Refused("retry_later", str(end)) from end
     except StreamClosed as end:
         # Whoever produces it may have good reasons, and tells the kernel; unless it says that this was all.
         raise Refused("retry_later", f"{end} before its last block", {"stream": "rounds"}) from end
     except (StreamFault, BrokenStream) as fault:
         raise Refused("wrong_input", str(fault), {"stream": "rounds", **getattr(fault, "details", {})}) from fault
     return lease.result(
-        outputs={"counts": msgpack.packb(summary["sum"])},
+        outputs={"counts": msgpack.packb({k: v for k, v in summary["sum"].items() if k not in VOLATILE})},
         facts={"versions": versions("pymatching", "stim", "numpy")},
         summary=summary,
     )

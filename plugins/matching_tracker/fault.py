@@ -17,6 +17,10 @@ class StreamFault(Exception):
         self.details = details
 
 
+class WrongCheckpoint(Exception):
+    """What a predecessor left is of another batch, another program or other software: nothing can go on from it."""
+
+
 class Aborted(Exception):
     """Hardware gave the batch up, and says so: it must be started again."""
 

@@ -6,31 +6,55 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qcos_plugins.matching_tracker.fault import StreamFault
+from qcos_plugins.matching_tracker.fault import StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.messages import read
 from qcos_plugins.matching_tracker.tracker import Reply, Tracker
 
 from qcosd.qec.stream import Acknowledgement, Block, Calibrated
 
+EVERY = 16
+"""Messages from one checkpoint to the next, at most; less than `qcosd.sdk.stream_session.KEPT`."""
 
-def follow(tracker: Tracker, stream: Any, progress: Callable[[float, str], None]) -> None:
-    """Feeds the tracker until every path has ended.
 
-    ``stream``: a reader with ``recv() -> message (header, payload)``, ``poll()``, the same or None, ``send(header, *payload)``
-    and ``ack()``.  Raises StreamFault for a message that is not due, Aborted if hardware gives up.
+def follow(tracker: Any, stream: Any, progress: Callable[[float, str], None], *, checkpoints: bool = True) -> None:
+    """Feeds the tracker until every path has ended; goes on where a predecessor died.
+
+    ``tracker``: a `Tracker`; or, without ``checkpoints``, an `ExperimentTracker`, which can only begin at the beginning.
+    ``stream``: a StreamReader.  Raises StreamFault for a message that is not due, Aborted if hardware gives up,
+    WrongCheckpoint if what the predecessor left is of no use.
     """
+    kept = stream.resumed()
+    if kept:
+        if not checkpoints:
+            raise WrongCheckpoint("a checkpoint of something else that tracks")
+        _answer(stream, tracker.restore(*kept))
+    since = 0
     while not tracker.finished:
         message = stream.recv()
-        for reply in take(tracker, message.header, message.payload):
-            if isinstance(reply, Acknowledgement):
-                stream.send(reply.to_map())
-            else:
-                decided, values = reply
-                stream.send(decided.to_map(), values.tobytes())
-        stream.ack()
+        replies = take(tracker, message.header, message.payload)
+        since += 1
+        decides = any(isinstance(reply, tuple) for reply in replies)
+        if checkpoints and not tracker.finished and (since >= EVERY or decides):
+            # What was decided is in the checkpoint before anybody acts on it.
+            stream.ack(None, *tracker.checkpoint())
+            since = 0
+            _answer(stream, replies)
+        else:
+            # With its last message acknowledged the producer leaves, and there is nobody to answer.
+            _answer(stream, replies)
+            stream.ack()
         progress(tracker.progress, "decoding")
     if stream.poll() is not None:
         raise StreamFault("something follows the last block")
+
+
+def _answer(stream: Any, replies: Sequence[Reply]) -> None:
+    for reply in replies:
+        if isinstance(reply, Acknowledgement):
+            stream.send(reply.to_map())
+        else:
+            decided, values = reply
+            stream.send(decided.to_map(), values.tobytes())
 
 
 def take(tracker: Tracker, header: Mapping[str, Any], payload: Sequence[bytes]) -> list[Reply]:

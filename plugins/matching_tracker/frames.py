@@ -11,8 +11,9 @@ decided, have done.  A decoded bit is a parity of records, xor the decoder's cor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
 from qcos_plugins.matching_tracker.condition import holds
@@ -58,6 +59,17 @@ class Ledger:
         other.parities = select(self.parities, self.shots, chosen)
         other.bits = select(self.bits, self.shots, chosen)
         return other
+
+    def state(self) -> list[Any]:
+        """All of it, of plain values and bytes."""
+        return [self._settled, self.frames.tobytes(), self.parities.tobytes(), self.bits.tobytes()]
+
+    def restore(self, state: Sequence[Any]) -> None:
+        """To what `state` said of a ledger of the same rows, tags, bits and shots.  Raises ValueError if it is another."""
+        settled, *arrays = state
+        self._settled = dict(settled)
+        for own, data in zip((self.frames, self.parities, self.bits), arrays, strict=True):
+            own[:] = np.frombuffer(data, np.uint8).reshape(own.shape)
 
     def apply(self, event: Event, slot: int, commit: int, raw: Bits | None) -> None:
         """Carry the frames through one event.

@@ -12,11 +12,12 @@ from qcos_plugins.matching_tracker.audit import SHOTS, audit, sampled
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.circuits import written_circuits
 from qcos_plugins.matching_tracker.experiment import decode
-from qcos_plugins.matching_tracker.fault import Aborted, StreamFault
+from qcos_plugins.matching_tracker.fault import Aborted, StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.follow import follow
 from qcos_plugins.matching_tracker.frames import NotFinal
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.offering import admit, table
+from qcos_plugins.matching_tracker.outcomes import VOLATILE
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.recording import recorded
 from qcos_plugins.matching_tracker.structure import WrongFragments
@@ -89,6 +90,9 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
         tracker.outcomes()
     except Aborted as end:
         raise Refused("retry_later", str(end), end.details) from end
+    except WrongCheckpoint as end:
+        # The hardware can do nothing about it: both begin the batch again.
+        raise Refused("retry_later", str(end)) from end
     except StreamClosed as end:
         # Whoever produces it may have good reasons, and tells the kernel; unless it says that this was all.
         raise Refused("retry_later", f"{end} before its last block", {"stream": "rounds"}) from end
@@ -106,6 +110,7 @@ def _audited(lease: Any) -> bool:
 
 def _result(lease: Any, tracker: Tracker, **outputs: bytes) -> Any:
     summary = tracker.outcomes().summary()
+    lasting = {name: value for name, value in summary["sum"].items() if name not in VOLATILE}
     shown = {}
     if _audited(lease):
         shown["audit"] = audit(tracker.outcomes())
@@ -113,7 +118,7 @@ def _result(lease: Any, tracker: Tracker, **outputs: bytes) -> Any:
             shown["calibration"] = tracker.plans.calibration.to_bytes()
     used = {"versions": versions("pymatching", "stim", "numpy")}
     return lease.result(
-        outputs={"counts": msgpack.packb({**summary["sum"], **shown}), **outputs},
+        outputs={"counts": msgpack.packb({**lasting, **shown}), **outputs},
         facts=used,
         summary=summary,
     )
@@ -141,7 +146,15 @@ def _plans(lease: Any) -> Plans:
         rates = lease.read("calibration", Calibration.from_bytes)
         offset = _offset(lease)
         try:
-            kept[key] = Plans(program, rates, decoder=decoder, buffer=buffer, templates=templates, offset=offset)
+            kept[key] = Plans(
+                program,
+                rates,
+                decoder=decoder,
+                buffer=buffer,
+                templates=templates,
+                offset=offset,
+                sha=lease.inputs["fragments"],
+            )
         except ValueError as error:
             raise Refused("bad_input", str(error)) from error
         if len(kept) > KEPT_PROGRAMS:

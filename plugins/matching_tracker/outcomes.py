@@ -4,12 +4,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from qcos_plugins.matching_tracker.packed import Bits
+from qcos_plugins.matching_tracker.packed import Bits, members, numbers, pack, read_rows, unpack
 from qcos_plugins.matching_tracker.plan import Plans
+
+COUNTED = (
+    "detection_events",
+    "detectors_total",
+    "windows",
+    "templates_missed",
+    "records_missing",
+    "rounds_lost",
+    "rounds_late",
+    "calibration",
+)
+
+VOLATILE = ("latency_us", "templates_missed")
+"""Of a summary's sums: what the same batch need not come to again."""
 
 BIT_ORDER = "one character per classical bit, c[0] first, registers in order of declaration, separated by a space"
 
@@ -86,6 +101,40 @@ class Outcomes:
         self.applied = np.zeros_like(self.bits)
         self.discarded = np.zeros(len(self.rounds), np.bool_)
         self.unread = np.zeros(len(self.rounds), np.bool_)
+
+    def state(self) -> list[Any]:
+        """What there is of it so far, of plain values and bytes, without records."""
+        shots = len(self.rounds)
+        arrays: list[bytes] = []
+        if self.paths:  # else there is nothing in them
+            arrays = [pack(bits).tobytes() for bits in (self.bits, self.undecoded, self.applied)]
+            arrays.append(self.rounds.astype(np.uint32).tobytes())
+        return [
+            arrays,
+            pack(self.discarded).tobytes(),
+            pack(self.unread).tobytes(),
+            self.paths,
+            {name: members(own, shots) for name, own in self.members.items()},
+            [dict(counter) for counter in (self.latency_us, self.discards)],
+            [getattr(self, name) for name in COUNTED],
+        ]
+
+    def restore(self, state: Sequence[Any]) -> None:
+        """To what `state` said of the outcomes of another tracker of the same batch."""
+        arrays, discarded, unread, paths, own, counters, counted = state
+        shots = len(self.rounds)
+        if arrays:
+            *bits, rounds = arrays
+            for array, data in zip((self.bits, self.undecoded, self.applied), bits, strict=True):
+                array[:] = unpack(read_rows(data, shots), shots)
+            self.rounds[:] = np.frombuffer(rounds, np.uint32)
+        self.discarded[numbers(discarded, shots)] = True
+        self.unread[numbers(unread, shots)] = True
+        self.paths = dict(paths)
+        self.members = {name: numbers(data, shots) for name, data in own.items()}
+        self.latency_us, self.discards = map(Counter, counters)
+        for name, value in zip(COUNTED, counted, strict=True):
+            setattr(self, name, value)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -37,6 +37,23 @@ def select(rows: Bits, shots: int, chosen: npt.NDArray[np.intp]) -> Bits:
     return pack(unpack(rows, shots)[..., chosen])
 
 
+def members(chosen: npt.NDArray[np.intp], shots: int) -> bytes:
+    """Numbers of shots, increasing, as packed bits of all ``shots``."""
+    flags = np.zeros(shots, np.uint8)
+    flags[chosen] = 1
+    return pack(flags).tobytes()
+
+
+def numbers(data: bytes, shots: int) -> npt.NDArray[np.intp]:
+    """What `members` was made of."""
+    return np.flatnonzero(unpack(np.frombuffer(data, np.uint8), shots))
+
+
+def read_rows(data: bytes, shots: int) -> Bits:
+    """Packed rows, (n, ceil(shots/8)), out of their bytes; may be changed."""
+    return np.frombuffer(data, np.uint8).reshape(-1, width(shots)).copy()
+
+
 def transpose(rows: Bits, shots: int) -> Bits:
     """(n, ceil(shots/8)) packed along shots to (shots, ceil(n/8)) packed along the rows, and back."""
     return pack(np.ascontiguousarray(unpack(rows, shots).T))

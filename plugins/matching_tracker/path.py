@@ -5,12 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
 from qcos_plugins.matching_tracker.content import SlotContent
 from qcos_plugins.matching_tracker.frames import DECODED, Ledger
 from qcos_plugins.matching_tracker.missing import lacking, touched
-from qcos_plugins.matching_tracker.packed import Bits, mask, ones, pack, select, totals, unpack
+from qcos_plugins.matching_tracker.packed import (
+    Bits,
+    mask,
+    members,
+    numbers,
+    ones,
+    pack,
+    read_rows,
+    select,
+    totals,
+    unpack,
+)
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.window import Window, next_window
 
@@ -181,6 +193,49 @@ class Path:
         without = touched(names, slot, self._contents, self._missing)
         if without is not None:
             self.unread = self.unread | without
+
+    # ---- stopped and continued
+
+    def state(self, total: int) -> list[Any]:
+        """All that its future depends on, of plain values and bytes.  ``total``: shots of the batch."""
+        return [
+            members(self.shots, total),
+            self.fragment.index,
+            [self.received, self.committed, self.rounds, self.records, self.detectors, self.time, self._start],
+            self.live.tobytes(),
+            self.unread.tobytes(),
+            self.events.astype(np.uint32).tobytes(),
+            [content.number for content in self._contents],
+            b"".join([slots.tobytes() for slots in self._syndrome]),
+            b"".join([slot.tobytes() for slot in self._parities]),
+            None if self._last is None else self._last.tobytes(),
+            [None if missing is None else missing.tobytes() for missing in self._missing],
+            self.ledger.state(),
+        ]
+
+    @classmethod
+    def of_state(cls, plans: Plans, name: str, state: Sequence[Any], total: int) -> Path:
+        """The path that said this of itself.  Raises ValueError, or what its parts raise, for the state of another program."""
+        who, fragment, counted, live, unread, events, contents, syndrome, parities, last, missing, ledger = state
+        chosen = numbers(who, total)
+        shots = len(chosen)
+        path = cls(plans, shots)
+        path.name, path.shots = name, chosen
+        path.fragment = plans.program.fragments[fragment]
+        path._ahead = plans.contents(fragment)
+        path.received, path.committed, path.rounds, path.records, path.detectors, path.time, path._start = counted
+        path.live, path.unread = read_rows(live, shots)[0], read_rows(unread, shots)[0]
+        path.discarded = shots - ones(path.live)
+        path._events = np.frombuffer(events, np.uint32).astype(np.int64)
+        path._contents = [plans.content(number) for number in contents]
+        path._syndrome = [read_rows(syndrome, shots)]
+        waiting = path._contents[int(path.committed > 0) :]
+        ends = np.cumsum([sum(names is not None for names in c.event_records) for c in waiting], dtype=np.intp)
+        path._parities = np.split(read_rows(parities, shots), ends[:-1]) if waiting else []
+        path._last = None if last is None else read_rows(last, shots)
+        path._missing = [None if data is None else read_rows(data, shots) for data in missing]
+        path.ledger.restore(ledger)
+        return path
 
     def pending_bits(self) -> set[int]:
         """Classical bits that slots not yet committed will write."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from hashlib import blake2b, sha256
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from qcos_plugins.matching_tracker.window import RegionWindow, Window, region_wi
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import Event, FragmentProgram, Frame, Measure, Merge
 from qcosd.qec.geometry import Coord
+from qcosd.qec.versions import versions
 
 MAX_PLANS = 8192
 
@@ -98,6 +100,7 @@ class Plans:
     ``offset``: of the placement, from coordinates of the program to those of the device, which sites and couplers of the
     calibration are named in.  Raises ValueError for a decoder or buffer that is not offered.
 
+    ``sha``: digest of the artifact that the program is, where it is known.
     ``erasures``: the decoder can decode shots with missing records.
     """
 
@@ -110,6 +113,7 @@ class Plans:
         buffer: int | None = None,
         templates: TemplateCache | None = None,
         offset: Coord = (0, 0),
+        sha: str = "",
     ) -> None:
         self.erasures = offer(decoder).erasures
         self.program = program
@@ -129,6 +133,9 @@ class Plans:
         self._rates = calibration.floored()
         interner = Interner(program.distance)
         self._contents = [[interner.content(slot) for slot in f.slots] for f in program.fragments]
+        self._distinct = {content.number: content for contents in self._contents for content in contents}
+        self._digest: bytes | None = None
+        self._sha = sha
         events = [event for f in program.fragments for slot in f.slots for event in slot.events]
         # Rows of the ledger in the order of the first event; patches that live on entry come from such an event.
         patches = dict.fromkeys(patch for event in events for patch in _patches(event))
@@ -144,7 +151,22 @@ class Plans:
         other.calibration = calibration
         other._rates = calibration.floored()
         other._windows = {}
+        other._digest = None
         return other
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes: equal for plans that do the same with the same records, here or in another process."""
+        if self._digest is None:
+            software = (offer(self.decoder).version, sorted(versions("pymatching", "stim", "numpy").items()))
+            work = (self.calibration.id, self.decoder, self.buffer, self._offset, software)
+            sha = self._sha or sha256(self.program.to_bytes()).hexdigest()
+            self._digest = blake2b(repr((sha, work)).encode(), digest_size=16).digest()
+        return self._digest
+
+    def content(self, number: int) -> SlotContent:
+        """A distinct slot by its number."""
+        return self._distinct[number]
 
     def contents(self, fragment: int) -> list[SlotContent]:
         """The slots of a fragment, in order of time."""

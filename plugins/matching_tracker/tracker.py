@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any
 
+import msgpack
 import numpy as np
 import numpy.typing as npt
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.condition import holds
-from qcos_plugins.matching_tracker.fault import Aborted, StreamFault
+from qcos_plugins.matching_tracker.fault import Aborted, StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.frames import APPLIED, DECODED, UNDECODED, NotFinal
 from qcos_plugins.matching_tracker.messages import check_block, check_discard
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
-from qcos_plugins.matching_tracker.packed import Bits, mask, ones, unpack, width
+from qcos_plugins.matching_tracker.packed import Bits, mask, ones, read_rows, unpack, width
 from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.payload import records
 from qcos_plugins.matching_tracker.plan import Plans
@@ -28,6 +30,9 @@ Reply = Acknowledgement | tuple[Decided, Bits]
 
 ERASED = "erased"
 NOT_DECODED = "missing records"
+
+CHECKPOINT = b"\x01"
+"""Version of checkpoints, their first byte."""
 
 
 class Tracker:
@@ -65,11 +70,13 @@ class Tracker:
             raise ValueError(f"{shots} shots")
         if plans is None:
             plans = Plans(program, calibration, decoder=decoder, buffer=buffer, templates=templates)
-        self.plans = plans
+        self.plans = self._given = plans
         self._clock = clock
         self._drop_artifacts = drop_artifacts
         self._keep_records = keep_records or keep_shots is not None
         self._kept: dict[str, list[tuple[Bits, Bits | None]]] = {}  # path -> records of its blocks, and those missing
+        self._unsaved: list[tuple[str, Bits, Bits | None]] = []  # those of them that no checkpoint has
+        self._decided: dict[str, tuple[Decided, Bits]] = {}  # by path; those that hardware may not have yet
         self._keep_width = None if keep_records or keep_shots is None else width(keep_shots)
         self._decode_missing = decode_missing and plans.erasures
         self._batch = batch
@@ -108,9 +115,12 @@ class Tracker:
         if calibration.id != header.id:
             raise StreamFault(f"calibration {header.id} is announced and {calibration.id} came", batch=header.batch)
         self._batch = header.batch
-        self._outcomes.calibration = calibration.id
-        self.plans = self.plans.reweighted(calibration)
+        self._calibrated(calibration)
         self._open = {"": Path(self.plans, len(self._outcomes.rounds))}
+
+    def _calibrated(self, calibration: Calibration) -> None:
+        self._outcomes.calibration = calibration.id
+        self.plans = self._given.reweighted(calibration)
 
     def discard(self, header: Discard, chosen: Bits) -> None:
         """Shots of an open path are worthless from now on.  ``chosen``: uint8 (ceil(header.shots/8),).
@@ -141,6 +151,10 @@ class Tracker:
         began = self._clock() if self._clock else 0.0
         self._batch = block.batch
         self._began = True
+        above = block.path
+        while above:  # hardware went on below them
+            above = above.rpartition("/")[0]
+            self._decided.pop(above, None)
         path.time = block.t_hw_ns
         if self._keep_records:
             self._keep(path, bits, missing)
@@ -167,6 +181,56 @@ class Tracker:
             raise StreamFault(f"{len(waiting)} paths have not ended", waiting=waiting)
         self._hand_over()
         return self._outcomes
+
+    def checkpoint(self) -> list[bytes]:
+        """All that it is, as opaque bytes, and then the records that were kept since the last checkpoint, if any.
+
+        A tracker of the same batch that restores it, in this process or another one, goes on from here bit for bit.
+        """
+        shots = len(self._outcomes.rounds)
+        state = [
+            self._identity(),
+            self._batch,
+            self._began,
+            self.plans.calibration.to_bytes() if self._outcomes.calibration else b"",
+            {name: path.state(shots) for name, path in self._open.items()},
+            [[*astuple(decided), values.tobytes()] for decided, values in self._decided.values()],
+            self._outcomes.state(),
+        ]
+        unsaved, self._unsaved = self._unsaved, []
+        pieces = [msgpack.packb([[name, *map(_saved, rows)] for name, *rows in unsaved])] if unsaved else []
+        return [CHECKPOINT + msgpack.packb(state), *pieces]
+
+    def restore(self, checkpoint: bytes, *pieces: bytes) -> list[Reply]:
+        """Begin where a predecessor made this checkpoint, with the records of all that it made.
+
+        Returns the decisions that hardware may not have got.  Raises WrongCheckpoint for what is not of this batch.
+        """
+        if not checkpoint.startswith(CHECKPOINT):
+            raise WrongCheckpoint(f"a checkpoint of version {checkpoint[:1].hex()}, {CHECKPOINT.hex()} is known here")
+        shots = len(self._outcomes.rounds)
+        try:
+            state = msgpack.unpackb(checkpoint[len(CHECKPOINT) :], strict_map_key=False)
+            identity, batch, self._began, rates, paths, decided, outcomes = state
+            if identity != self._identity() or (None not in (batch, self._batch) and batch != self._batch):
+                raise WrongCheckpoint("a checkpoint of another batch, program or version of what decodes it")
+            self._batch = self._batch if batch is None else batch
+            self._outcomes.restore(outcomes)
+            if rates:
+                self._calibrated(Calibration.from_bytes(rates))
+            self._open = {name: Path.of_state(self.plans, name, path, shots) for name, path in paths.items()}
+            for *fields, values in decided:
+                header = Decided(*fields)
+                self._decided[header.path] = (header, read_rows(values, header.shots)[0])
+            for name, bits, missing in (row for piece in pieces for row in msgpack.unpackb(piece)):
+                self._kept.setdefault(name, []).append((_read(bits), None if missing is None else _read(missing)))
+        except (ValueError, TypeError, LookupError, msgpack.UnpackException) as error:
+            raise WrongCheckpoint(f"not a checkpoint: {error!r}") from error
+        return list(self._decided.values())
+
+    def _identity(self) -> list[Any]:
+        kept = self._keep_width if self._keep_records else 0
+        return [self._given.digest, len(self._outcomes.rounds), self._decode_missing, kept]
 
     def _path(self, name: str) -> Path:
         path = self._open.get(name)
@@ -209,7 +273,9 @@ class Tracker:
 
     def _keep(self, path: Path, bits: Bits, missing: Bits | None) -> None:
         missing = None if missing is None else missing[:, : self._keep_width]
-        self._kept.setdefault(path.name, []).append((bits[:, : self._keep_width], missing))
+        bits = bits[:, : self._keep_width]
+        self._kept.setdefault(path.name, []).append((bits, missing))
+        self._unsaved.append((path.name, bits, missing))
 
     def _hand_over(self) -> None:
         """The records that were kept block by block."""
@@ -271,7 +337,8 @@ class Tracker:
         shots = len(path.shots)
         # Shots that are discarded go on where the decision is 0.
         value = holds(decision.condition, path.ledger.bits)[DECODED] & path.live
-        replies.append((Decided(path.name, decision.k, shots), value))
+        self._decided[path.name] = (Decided(path.name, decision.k, shots), value)
+        replies.append(self._decided[path.name])
         taken = unpack(value, shots)
         for outcome in (0, 1):
             chosen = np.flatnonzero(taken == outcome)
@@ -280,3 +347,12 @@ class Tracker:
                 self._open[child.name] = child
                 if child.fragment.length == 0 and child.fragment.decision is not None:
                     self._end(child, replies)
+
+
+def _saved(rows: Bits | None) -> list[Any] | None:
+    return None if rows is None else [rows.shape[1], rows.tobytes()]
+
+
+def _read(saved: list[Any]) -> Bits:
+    size, data = saved
+    return np.frombuffer(data, np.uint8).reshape(-1, size)

@@ -38,10 +38,13 @@ class Liveness:
         peer = self._peers.of_incarnation(instance.incarnation)
         if peer is None:
             return  # its next HELLO sets the alarm again
-        if instance.state is not State.READY or now - peer.heard < SUSPECT:
-            if self._looks.pop(instance, None) and instance.state is State.READY and instance.cause:
+        if instance.state is not State.READY:
+            self._alarms.set(("silence", instance), now + SUSPECT)
+            return
+        if now - peer.heard < SUSPECT:
+            if self._looks.pop(instance, None) and instance.cause:
                 self._supervisor.explain(instance, "")
-            self._alarms.set(("silence", instance), max(now, peer.heard) + SUSPECT)
+            self._alarms.set(("silence", instance), peer.heard + SUSPECT)
             return
         self._outbox.put(Look(instance.incarnation))
         self._alarms.set(("silence", instance), now + HEARTBEAT)

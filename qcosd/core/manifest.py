@@ -171,5 +171,7 @@ def _check_operation(operation: Operation) -> None:
         raise ManifestError("operation.checks: an operation that checks produces nothing and has no stream")
     if strangers := [kind for kind in operation.checks if kind not in operation.consumes]:
         raise ManifestError(f"operation.checks: {strangers[0]!r} is not among `consumes`")
+    if operation.resumes and not operation.stream_out:
+        raise ManifestError("operation.resumes: only producers of a stream go on with another consumer")
     if operation.stream_in and operation.stream_out:
         raise ManifestError("operation.stream_out: an operation has one stream at most")

@@ -11,12 +11,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from qcosd.core.effects import Append, Effect, Log, Notify, Send, Subscription
+from qcosd.core.effects import Append, Effect, Log, Notify, Send, Signal, Subscription
 from qcosd.core.events import Address, Channel
 from qcosd.core.records import Record, RecordType
 from qcosd.protocol import Message, Type, error_table
 
-NOBODY_HEARS = (Subscription, Log, Notify)  # of the effects of an event: they do not wait for its records
+# Of the effects of an event these do not wait for its records. A process may end at any moment anyway: a signal tells nobody
+# anything, and a disk that is full does not keep the daemon from stopping.
+NOBODY_HEARS = (Subscription, Log, Notify, Signal)
 
 
 class Outbox:

@@ -57,8 +57,8 @@ class Reports:
         job.stage = f"{work.step.name}: {text}" if text else work.step.name
         self._scheduler.show(job)
 
-    def done(self, number: int, epoch: int, incarnation: int, outputs: dict[str, str], facts: dict[str, Any], summary: dict[str, Any] | None, now: float) -> None:  # fmt: skip
-        """A plugin has done its part. Raises Refused."""
+    def done(self, number: int, epoch: int, incarnation: int, outputs: dict[str, str], facts: dict[str, Any], summary: dict[str, Any] | None, now: float, stream: int | None = None) -> None:  # fmt: skip
+        """A plugin has done its part. Raises Refused. ``stream``: epoch of the grant with which a producer came to its end."""
         if self._leases.was_settled(number, epoch, incarnation):
             return
         lease = self._current(number, epoch, incarnation)
@@ -78,6 +78,9 @@ class Reports:
             self._scheduler.delivered(work, now)
             if job.state not in ENDED:
                 self._scheduler.show(job)
+        elif stream is not None and stream < work.epoch and not work.delivered and job.state not in ENDED:
+            # Its consumer had everything, and died with it; the next one would wait for ever for somebody who is gone.
+            self._scheduler.again(work, "the stream ended with the consumer before", now)
 
     def failed(self, number: int, epoch: int, incarnation: int, error: dict[str, Any], now: float) -> None:
         """A plugin cannot do its part. Raises Refused(late)."""

@@ -119,6 +119,7 @@ class Supervisor:
         self._alarms.set(("surplus", component), now + self._limits.surplus_idle)
         if len(active) < rule.most_replicas and all(instance.takes_leases for instance in active):
             self.fire(component.add(Role.ACTIVE), Trigger.START, now)
+            self.advance(now)
         return any(instance.serviceable and not instance.takes_leases for instance in component.active)
 
     def shrink(self, component: Component, idle: Callable[[Instance], bool], now: float) -> None:

@@ -128,6 +128,7 @@ class Lease:
             "endpoint": f"{streams}{work.grant}.{work.epoch}",
             "secret": secret,
             "credit": work.job.terms.credit,
+            "resumes": operation.resumes,
         }
 
     def body(self, stream: dict[str, Any] | None, size: Callable[[str], int]) -> dict[str, Any]:

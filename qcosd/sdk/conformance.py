@@ -10,25 +10,25 @@ right thing is for their own tests.
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgpack
 
 from qcosd.protocol import ERRORS, VERSION, Message, Type, encode, error_table
+from qcosd.sdk import kernel_deaths
+from qcosd.sdk.kernel_deaths import ANSWER, fed_by_bus, lease_body
 from qcosd.sdk.lone_bus import HEARTBEAT, INCARNATION, Breach, LoneBus
 from qcosd.sdk.testing import Manifest, read_manifest
 
-ANSWER = 5.0
-"""Seconds within which a plugin must answer what needs no work."""
-
 RUBBISH = bytes(range(256))
 """An input that is of no kind."""
+
+
+Check = Callable[[LoneBus, Manifest], None]
 
 
 @dataclass(frozen=True)
@@ -148,18 +148,6 @@ def _revoke(bus: LoneBus, lease: int, epoch: int) -> None:
     bus.expect(name, lambda message: message.type is Type.REVOKED and message.body == body, 2 * ANSWER)
 
 
-def _lease_body(
-    manifest: Manifest, index: int, lease: int, epoch: int, data: bytes = b"no such artifact"
-) -> dict[str, Any]:
-    operation = manifest.operations[index]
-    sha = hashlib.sha256(data).hexdigest()
-    return {
-        "lease": lease, "epoch": epoch, "job": "1", "service": operation.service, "op": operation.op,
-        "batch": 0 if operation.each == "batch" else None, "options": {}, "shots": 1, "seed": 1,
-        "inputs": {kind: {"sha": sha, "size": len(data)} for kind in operation.consumes}, "stream": None, "budget": 60.0,
-    }  # fmt: skip
-
-
 def _answer_work(bus: LoneBus, message: Message) -> bool:
     """Do the kernel's part for one message; True when it ends a lease."""
     if message.type is Type.BLOB_GET:
@@ -174,12 +162,10 @@ def _answer_work(bus: LoneBus, message: Message) -> bool:
 
 def _lease(bus: LoneBus, manifest: Manifest) -> None:
     _greet(bus, manifest)
-    for index, operation in enumerate(manifest.operations):
-        if operation.stream_in or operation.stream_out or not operation.consumes:
-            continue  # it would have to be fed
-        lease = index + 1
+    for index in fed_by_bus(manifest):
+        operation, lease = manifest.operations[index], index + 1
         for _ in range(2):  # a repeat has no further effect
-            bus.say(Type.LEASE, _lease_body(manifest, index, lease, 1))
+            bus.say(Type.LEASE, lease_body(manifest, index, lease, 1))
         what = f"end of {operation.name} with inputs that are not there"
         end = bus.expect(what, lambda message: _answer_work(bus, message), 6 * ANSWER)
         if (end.body["lease"], end.body["epoch"]) != (lease, 1):
@@ -223,7 +209,7 @@ def _rubbish(bus: LoneBus, manifest: Manifest) -> None:
         return False
 
     for index in checks:
-        bus.say(Type.LEASE, _lease_body(manifest, index, index + 1, 1, RUBBISH))
+        bus.say(Type.LEASE, lease_body(manifest, index, index + 1, 1, RUBBISH))
         name = manifest.operations[index].name
         end = bus.expect(f"end of {name} with inputs that are rubbish", answer, 6 * ANSWER)
         if end.type is Type.DONE:
@@ -236,9 +222,17 @@ def _revoke_running(bus: LoneBus, manifest: Manifest) -> None:
     for index, operation in enumerate(manifest.operations):
         if operation.stream_in or operation.stream_out:
             continue
-        bus.say(Type.LEASE, _lease_body(manifest, index, 50 + index, 2))
+        bus.say(Type.LEASE, lease_body(manifest, index, 50 + index, 2))
         _revoke(bus, 50 + index, 2)
         _alive(bus)
+
+
+def _after_greeting(check: Check) -> Check:
+    def examine(bus: LoneBus, manifest: Manifest) -> None:
+        _greet(bus, manifest)
+        check(bus, manifest)
+
+    return examine
 
 
 def _stop(bus: LoneBus, manifest: Manifest) -> None:
@@ -259,7 +253,7 @@ def _terminate(bus: LoneBus, manifest: Manifest) -> None:
     bus.ended(manifest.stop.term)
 
 
-RULES: tuple[tuple[str, Callable[[LoneBus, Manifest], None]], ...] = (
+RULES: tuple[tuple[str, Check], ...] = (
     ("exits when its boot descriptor ends unwritten", _leave_unborn),
     ("says HELLO with what its manifest promises, and becomes ready in time", _hello),
     ("answers PING in order", _ping),
@@ -270,6 +264,9 @@ RULES: tuple[tuple[str, Callable[[LoneBus, Manifest], None]], ...] = (
     ("ends each lease once, and names its errors as the table does", _lease),
     ("lets no rubbish pass where it checks", _rubbish),
     ("gives up a lease that is revoked", _revoke_running),
+    ("keeps its leases while the kernel is away, and lists them", _after_greeting(kernel_deaths.keeps_leases)),
+    ("repeats a result to the next kernel until it is acknowledged", _after_greeting(kernel_deaths.repeats_results)),
+    ("goes on with the stream of a later grant", _after_greeting(kernel_deaths.takes_grants)),
     ("leaves on STOP with GOODBYE and status 0", _stop),
     ("leaves on SIGTERM", _terminate),
 )

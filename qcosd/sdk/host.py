@@ -92,6 +92,11 @@ class Host:
         """Leases for which something still runs, revoked ones included."""
         return len(self._running)
 
+    @property
+    def waiting(self) -> int:
+        """Leases among those whose operation waits for an answer of the kernel."""
+        return sum(bool(running.talks) for running in self._running.values())
+
     def handle(self, happenings: Iterable[PluginHappening]) -> list[PluginHappening]:
         """Take what the session reports; returns what is left for the owner."""
         left: list[PluginHappening] = []
@@ -135,7 +140,7 @@ class Host:
             except ValueError as error:
                 self._session.failed(given.lease, given.epoch, bug_table(error), now)
                 return
-            stream = open_stream(grant, self._around.link(grant))
+            stream = open_stream(grant, self._around.link)
         key = (given.lease, given.epoch)
         lease = Lease(
             given.body,
@@ -192,6 +197,7 @@ class Host:
     def _work(self, operation: Operation, running: _Running) -> None:
         lease, error = running.lease, error_table("internal", "the operation left without a result")
         outcome: Callable[[int, int], None] = lambda n, e: self._session.failed(n, e, error, self._around.clock())  # noqa: E731
+        finished = False
         try:
             if self.slow:
                 lease.cancelled.wait(self.slow)
@@ -202,8 +208,11 @@ class Host:
                 kind: self._call(running, calls.put(bytes(data), self._limits, None))
                 for kind, data in result.outputs.items()
             }
+            # The one that it came to its end with: a GRANT that comes now finds nobody.
+            stream = None if running.stream is None else running.stream.grant.epoch
             facts, summary = dict(result.facts), None if result.summary is None else dict(result.summary)
-            outcome = lambda n, e: self._session.done(n, e, outputs, facts, summary, self._around.clock())  # noqa: E731
+            outcome = lambda n, e: self._session.done(n, e, outputs, facts, summary, self._around.clock(), stream)  # noqa: E731
+            finished = True
         except Revoked:
             error = error_table("cancelled")
         except Refused as refusal:
@@ -220,7 +229,7 @@ class Host:
             error = bug_table(bug)
         finally:
             if running.stream is not None:
-                running.stream.close()
+                running.stream.close(final=finished)
             self._around.post(lambda: self._finish(running, outcome))
 
     def _carry_out(self, operation: Operation, running: _Running) -> Result:

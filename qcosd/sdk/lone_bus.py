@@ -96,13 +96,18 @@ class LoneBus:
             start_new_session=True,
         )
         os.close(reading)
+        with open(writing, "wb") as descriptor:
+            if hand_over:
+                descriptor.write(self.boot_map())
+
+    def boot_map(self) -> bytes:
+        """What the plugin reads from its boot descriptor, for whoever starts it instead."""
         boot = {
             "protocol": 1, "boot": self.boot, "endpoint": self._endpoint, "heartbeat": HEARTBEAT, "embedded": True,
             "component": self.name, "incarnation": INCARNATION, "identity": self._identity, "token": self._token,
         }  # fmt: skip
-        with open(writing, "wb") as descriptor:
-            if hand_over:
-                descriptor.write(msgpack.packb(boot))
+        packed: bytes = msgpack.packb(boot)
+        return packed
 
     def say(self, type: Type, body: dict[str, Any] | None = None, id: int = 0) -> None:
         """Send a message."""

@@ -169,6 +169,7 @@ class _Life:
             self._loop.call_soon_threadsafe(function)
 
     def _flush(self) -> None:
+        self._notice()  # what was meant for a kernel that has died is not for the next one
         self._dealer.send(self._session.outgoing())
         self._readable.look()
         self._set_timer()
@@ -188,8 +189,11 @@ class _Life:
     def _receive(self) -> bool:
         self._dealer.flush()  # before reading, which notices all that this call may have swallowed
         frames = self._dealer.receive()
+        # libzmq tells of a connection before its first message is there.  A second HELLO over the same one would make
+        # this side ignore what the first has brought.
+        if self._notice():
+            self._flush()
         if frames is None:
-            self._look_at_connection()  # only now: what has come over the old one still counts
             return False
         try:
             happenings = self._session.handle(frames, time.monotonic())
@@ -199,17 +203,17 @@ class _Life:
         self._handle(happenings)
         return True
 
-    def _look_at_connection(self) -> None:
+    def _notice(self) -> bool:
         """libzmq connects again by itself.  Whoever is there now has not been greeted yet."""
         there = self._dealer.changed()
         if there is None:
-            return
+            return False
         self._dealer.forget()
         if there:
             self._session.hello(time.monotonic())
         else:
             self._session.lost(time.monotonic())
-        self._flush()
+        return True
 
     def _handle(self, happenings: list[PluginHappening]) -> None:
         for happening in self._host.handle(happenings):

@@ -150,9 +150,15 @@ class PluginSession(Session):
         facts: dict[str, Any],
         summary: dict[str, Any] | None,
         now: float,
+        stream: int | None = None,
     ) -> None:
-        """Report a result; its outputs are stored already.  Repeated until the kernel acknowledges it."""
+        """Report a result; its outputs are stored already.  Repeated until the kernel acknowledges it.
+
+        ``stream``: epoch of the grant with which the work's stream came to its end.
+        """
         body = {"lease": lease, "epoch": epoch, "outputs": outputs, "facts": facts, "summary": summary}
+        if stream is not None:
+            body["stream"] = stream
         self._finish(lease, epoch, Request(Type.DONE, body), now)
 
     def failed(self, lease: int, epoch: int, error: dict[str, Any], now: float) -> None:

@@ -4,15 +4,25 @@
 A stream joins a *producer* (it connects) to a *consumer* (it binds).  Every message is multipart: a msgpack map, then
 payload frames.  A map with the key ``stream`` is control and belongs to this file; every other map is the user's.
 
-    {"stream": "open", "grant", "epoch", "secret"}   producer, its first frame: the proof that the kernel granted this
+    {"stream": "open", "grant", "epoch", "secret", "resume"} [checkpoint [piece...]]
+                                                     producer, its first frame: the proof that the kernel granted this;
+                                                     messages follow from number ``resume`` on
     {"stream": "opened", "credit"}                   consumer's answer to a good proof
     {"stream": "refused", "reason"}                  consumer's answer to anything from a connection without proof
-    {"stream": "ack", "upto"} [checkpoint]           consumer: messages 1..upto are taken; the checkpoint is opaque
-    {"stream": "close"}                              either: nothing follows
+    {"stream": "ack", "upto"} [checkpoint [piece...]]
+                                                     consumer: messages 1..upto are taken
+    {"stream": "close", "final"}                     either: nothing follows; ``final``: because the work is done
 
 The producer numbers its messages 1, 2, ... and has at most ``credit`` of them unacknowledged.  Messages of the consumer
 have no credit; the producer keeps at most INBOX_LIMIT unread ones, which is a fault of the consumer when exceeded.
 A connection belongs to one epoch of the grant for its whole life, so its frames carry no epoch of their own.
+
+**Another consumer.**  A checkpoint is all that the consumer is after messages 1..upto, as opaque bytes; it replaces the
+one before.  Pieces are added to those of before: what a consumer only ever appends to need not be in every checkpoint.
+The producer of a stream that ``resumes`` keeps what a successor needs: the checkpoint, all pieces, and the messages that
+the checkpoint does not cover.  An acknowledgement without checkpoint frees credit and no message.  The first KEPT messages
+are kept anyhow.  From then on a consumer that has given checkpoints is waited for, and one that never gave any has no
+successor any more.
 """
 
 from __future__ import annotations
@@ -25,10 +35,13 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from qcosd.sdk.errors import StreamFault
+from qcosd.sdk.errors import StreamClosed, StreamFault
 
 CONTROL = "stream"
 INBOX_LIMIT = 4096
+
+KEPT = 32
+"""Messages that a producer keeps beyond the last checkpoint, at most: a consumer must give the next one before."""
 
 Frames = list[Any]
 """Frames to send: bytes, or anything with a contiguous buffer."""
@@ -44,7 +57,10 @@ class StreamMessage(NamedTuple):
 
 @dataclass(frozen=True)
 class Grant:
-    """The kernel's permission to open one stream; ``role`` is "bind" (consumer) or "connect" (producer)."""
+    """The kernel's permission to open one stream; ``role`` is "bind" (consumer) or "connect" (producer).
+
+    ``resumes``: when the consumer dies, the producer gets a grant of a higher epoch and goes on with another one.
+    """
 
     grant: int
     epoch: int
@@ -53,6 +69,7 @@ class Grant:
     endpoint: str
     secret: str
     credit: int = 8
+    resumes: bool = False
 
     @classmethod
     def from_map(cls, body: Mapping[str, Any]) -> Grant:
@@ -66,6 +83,7 @@ class Grant:
                 endpoint=str(body["endpoint"]),
                 secret=str(body["secret"]),
                 credit=int(body.get("credit", 8)),
+                resumes=bool(body.get("resumes", False)),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a stream grant: {error!r}") from error
@@ -88,8 +106,8 @@ def data_frames(header: Mapping[str, Any], payload: tuple[Any, ...]) -> Frames:
     return _frames(header, tuple(f if memoryview(f).c_contiguous else memoryview(f).tobytes() for f in payload))
 
 
-def close_frames() -> Frames:
-    return _frames({CONTROL: "close"})
+def close_frames(*, final: bool = False) -> Frames:
+    return _frames({CONTROL: "close", "final": final})
 
 
 def _header(frames: list[bytes]) -> dict[str, Any]:
@@ -103,33 +121,69 @@ def _header(frames: list[bytes]) -> dict[str, Any]:
 
 
 class ProducerSession:
-    """The connecting side.  Shapes: ``sent`` and ``acked`` are message numbers, acked <= sent <= acked + credit."""
+    """The connecting side.
+
+    Numbers of messages: ``made`` so far; ``sent`` on this connection; ``acked`` by this consumer; ``covered`` by the
+    checkpoint.  covered <= acked <= sent <= made, and sent <= acked + credit; all but ``made`` fall back to ``covered`` when
+    another consumer takes over.  ``pieces``: those of all checkpoints, in order.
+    """
 
     def __init__(self, grant: Grant) -> None:
         self.grant = grant
         self.credit = grant.credit
+        self.made = 0
         self.sent = 0
         self.acked = 0
+        self.covered = 0
         self.checkpoint = b""
+        self.pieces: list[bytes] = []
         self.inbox: deque[StreamMessage] = deque()
         self.ended = False
         self._received = 0
+        self._kept: deque[Frames] = deque()
+        self._gone = 0  # messages that are not kept any more
 
     def opening(self) -> Frames:
         g = self.grant
-        return _frames({CONTROL: "open", "grant": g.grant, "epoch": g.epoch, "secret": g.secret})
+        header = {CONTROL: "open", "grant": g.grant, "epoch": g.epoch, "secret": g.secret, "resume": self.covered + 1}
+        return _frames(header, (self.checkpoint, *self.pieces) if self.checkpoint else ())
 
     @property
     def may_send(self) -> bool:
-        return self.sent - self.acked < self.credit
+        """Whether a new message may go out: everything before it has, and there is credit and room for it."""
+        full = bool(self.checkpoint) and self.made - self.covered >= KEPT and self.grant.resumes
+        return self.sent == self.made and self.sent - self.acked < self.credit and not full
 
     def send(self, header: Mapping[str, Any], payload: tuple[Any, ...]) -> Frames:
         """Spend one credit; the caller has seen ``may_send``."""
         frames = data_frames(header, payload)
         if not self.may_send:
             raise StreamFault("no credit left on the stream")
+        if self.grant.resumes:
+            frames = [bytes(frame) for frame in frames]
+            self._kept.append(frames)
+            self._forget()
+        else:
+            self._gone += 1
+        self.made += 1
         self.sent += 1
         return frames
+
+    def again(self) -> Frames | None:
+        """The next message that another consumer had and this one has not, if there is credit for it."""
+        if self.sent == self.made or self.sent - self.acked >= self.credit:
+            return None
+        self.sent += 1
+        return self._kept[self.sent - 1 - self._gone]
+
+    def resume(self, grant: Grant) -> None:
+        """Begin with another consumer.  Raises StreamClosed if what it would need is not there any more."""
+        if self._gone > self.covered:
+            raise StreamClosed(
+                f"stream {grant.name!r} cannot be resumed: messages from {self.covered + 1} on are not kept"
+            )
+        self.grant, self.credit = grant, grant.credit
+        self.sent = self.acked = self.covered
 
     def feed(self, frames: list[bytes]) -> None:
         """Take one message of the consumer.  Raises StreamFault when it breaks the rules."""
@@ -146,7 +200,9 @@ class ProducerSession:
                 raise StreamFault(f"acknowledgement of {upto!r} with {self.acked} acknowledged and {self.sent} sent")
             self.acked = upto
             if len(frames) > 1:
-                self.checkpoint = frames[1]
+                self.covered, self.checkpoint = upto, frames[1]
+                self.pieces += frames[2:]
+            self._forget()
         elif kind == "opened":
             credit = header.get("credit")
             if isinstance(credit, int) and credit >= 1:
@@ -154,11 +210,23 @@ class ProducerSession:
         elif kind == "refused":
             raise StreamFault(f"the consumer refused the stream: {header.get('reason')}")
         elif kind == "close":
-            self.ended = True
+            # A consumer that failed has a successor, or the lease ends: the kernel says which.
+            self.ended = bool(header.get("final")) or not self.grant.resumes
+
+    def _forget(self) -> None:
+        """Messages that no successor needs, or, without checkpoints, can expect."""
+        while self._kept and (
+            self._gone < self.covered or (not self.checkpoint and len(self._kept) > KEPT and self._gone < self.acked)
+        ):
+            self._kept.popleft()
+            self._gone += 1
 
 
 class ConsumerSession:
-    """The binding side: takes one connection that proves the secret, refuses and counts the frames of all others."""
+    """The binding side: takes one connection that proves the secret, refuses and counts the frames of all others.
+
+    ``resumed``: the checkpoint and the pieces that the producer kept, empty for a fresh start; known with ``peer``.
+    """
 
     def __init__(self, grant: Grant) -> None:
         self.grant = grant
@@ -166,6 +234,9 @@ class ConsumerSession:
         self.received = 0
         self.taken = 0
         self.acked = 0
+        self.covered = 0
+        self.resumed: list[bytes] = []
+        self._checkpoints = False
         self.refused = 0
         self.inbox: deque[StreamMessage] = deque()
         self.ended = False
@@ -193,7 +264,7 @@ class ConsumerSession:
             header = _header(frames)
         except StreamFault:
             header = {}
-        g, secret = self.grant, header.get("secret")
+        g, secret, resume = self.grant, header.get("secret"), header.get("resume", 1)
         if header.get(CONTROL) != "open":
             reason = "not opened"
         elif (header.get("grant"), header.get("epoch")) != (g.grant, g.epoch):
@@ -202,8 +273,13 @@ class ConsumerSession:
             reason = "wrong secret"
         elif self.peer is not None:
             reason = "already open"
+        elif not isinstance(resume, int) or resume < 1:
+            reason = f"no message has the number {resume!r}"
         else:
             self.peer = peer
+            self.received = self.taken = self.acked = self.covered = resume - 1
+            self.resumed = frames[1:]
+            self._checkpoints = bool(self.resumed)
             return _frames({CONTROL: "opened", "credit": g.credit})
         self.refused += 1
         return _frames({CONTROL: "refused", "reason": reason})
@@ -213,12 +289,24 @@ class ConsumerSession:
         self.taken = message.number
         return message
 
-    def ack(self, upto: int | None, checkpoint: bytes) -> Frames | None:
-        """Acknowledge everything taken, or the messages up to ``upto``; None if that is nothing new."""
+    def ack(self, upto: int | None, checkpoint: bytes, pieces: tuple[bytes, ...] = ()) -> Frames | None:
+        """Acknowledge everything taken, or the messages up to ``upto``; None if that is nothing new.
+
+        Raises ValueError for what was not taken yet, for a checkpoint of the past, and where one was due: a consumer that
+        has begun to give checkpoints gives one at least for every KEPT messages, or the producer waits for ever.
+        """
         upto = self.taken if upto is None else upto
         if upto > self.taken:
             raise ValueError(f"message {upto} has not been received yet")
+        if checkpoint and upto < self.acked:
+            raise ValueError(f"a checkpoint of message {upto} after {self.acked} was acknowledged")
+        if pieces and not checkpoint:
+            raise ValueError("pieces without a checkpoint")
+        if not checkpoint and self._checkpoints and self.taken - self.covered >= KEPT:
+            raise ValueError(f"a checkpoint was due: the last one is of message {self.covered}, {self.taken} are taken")
         if upto <= self.acked and not checkpoint:
             return None
         self.acked = max(self.acked, upto)
-        return _frames({CONTROL: "ack", "upto": self.acked}, (checkpoint,) if checkpoint else ())
+        if checkpoint:
+            self.covered, self._checkpoints = upto, True
+        return _frames({CONTROL: "ack", "upto": self.acked}, (checkpoint, *pieces) if checkpoint else ())

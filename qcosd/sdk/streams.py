@@ -6,13 +6,18 @@ the writer are subject to credit: its ``send`` blocks while ``credit`` messages 
 in what the reader sends meanwhile, so the two can never block each other.  Nothing is ever dropped.
 
 A stream belongs to the thread that uses it first.  A revoked lease ends every blocked call with ``Revoked``.
+
+The consumer of a stream that ``resumes`` may die: the writer then waits, at its next call that needs the consumer, until
+the kernel grants another one (``regrant``), hands it the last checkpoint and every message that it does not cover, and goes
+on as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +27,10 @@ from qcosd.sdk.stream_session import ConsumerSession, Grant, ProducerSession, St
 
 LINGER = 1.0
 """Seconds that a closed stream goes on sending in the background."""
+
+
+class _Regranted(Exception):
+    """Ends whatever waits on a link that has been replaced."""
 
 
 class _Stream:
@@ -92,15 +101,18 @@ class _Stream:
     def _peer(self) -> bytes | None:
         return b""
 
-    def close(self) -> None:
-        """Tell the other end that nothing follows, and give up the socket.  Does nothing the second time."""
+    def close(self, *, final: bool = False) -> None:
+        """Tell the other end that nothing follows, and give up the socket.  Does nothing the second time.
+
+        ``final``: the work is done, nobody will take this end's place.
+        """
         if self._closed:
             return
         self._closed = True
         try:
             peer = self._peer()
             if self._failed is None and peer is not None:
-                self._link.send(peer, close_frames())
+                self._link.send(peer, close_frames(final=final))
         except Exception:  # noqa: BLE001 - the other end may be gone, the lease revoked: closing must still close
             self._link.close(0.0)
         else:
@@ -117,24 +129,74 @@ class _Stream:
 
 
 class StreamWriter(_Stream):
-    """The producer's end."""
+    """The producer's end.  ``links`` makes the link of a later grant, None for the socket that the grant names."""
 
     session: ProducerSession
 
-    def __init__(self, grant: Grant, link: Link | None = None) -> None:
+    def __init__(
+        self, grant: Grant, link: Link | None = None, links: Callable[[Grant], Link | None] = lambda grant: None
+    ) -> None:
         super().__init__(grant, link)
         self.session = ProducerSession(grant)
+        self._links = links
         self._opened = False
+        self._lock = threading.Lock()
+        self._granted: Grant | None = None  # not taken up yet
+        self._woken: Exception | None = None
 
     def open(self) -> None:
         """Connect and prove the secret; ``send`` and ``recv`` do it by themselves."""
-        if not self._opened:
-            self._link.send(b"", self.session.opening())
-            self._opened = True
+        while True:
+            try:
+                if self._granted is not None:
+                    self._switch()
+                if not self._opened:
+                    self._link.send(b"", self.session.opening())
+                    self._opened = True
+                while (frames := self.session.again()) is not None:
+                    self._link.send(b"", frames)
+                return
+            except _Regranted:
+                continue
+
+    def regrant(self, grant: Grant) -> None:
+        """Go on with another consumer.  May be called from any thread, whatever this stream is doing.
+
+        Grants that are not newer than the one in force are ignored.  Raises ValueError for the grant of another stream.
+        """
+        if (grant.grant, grant.role) != (self.grant.grant, "connect"):
+            raise ValueError(f"grant {grant.grant} to {grant.role} in place of grant {self.grant.grant} to connect")
+        with self._lock:
+            if grant.epoch > (self._granted or self.grant).epoch:
+                self._granted = grant
+                self._link.wake(_Regranted())
+
+    def wake(self, error: Exception) -> None:
+        with self._lock:
+            self._woken = self._woken or error
+            self._link.wake(error)
+
+    def _switch(self) -> None:
+        with self._lock:
+            grant, self._granted = self._granted, None
+            assert grant is not None, "a link is given up for another one only"
+            if self._woken is not None:
+                raise self._woken
+            old, self._link, self.grant = self._link, self._links(grant) or ZmqLink(grant), grant
+        old.close(0.0)
+        self._opened = False
+        try:
+            self.session.resume(grant)
+        except StreamClosed as error:
+            self._failed = error
+            raise
 
     def _absorb(self, timeout: float | None) -> bool:
         self.open()
-        arrived = self._link.receive(timeout)
+        try:
+            arrived = self._link.receive(timeout)
+        except _Regranted:
+            return True
         if arrived is not None:
             self.session.feed(arrived[1])
         return arrived is not None
@@ -152,21 +214,23 @@ class StreamWriter(_Stream):
             if self.session.ended:
                 raise StreamClosed(f"stream {self.grant.name!r} was closed by the other end")
             self._step(deadline)
-        self._link.send(b"", self.session.send(header, payload))
-        return self.session.sent
+        frames = self.session.send(header, payload)
+        with contextlib.suppress(_Regranted):  # it is kept, and goes to the next consumer
+            self._link.send(b"", frames)
+        return self.session.made
 
     def drain(self, timeout: float | None = None) -> None:
         """Block until every message is acknowledged."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self.session.acked < self.session.sent:
+        while self.session.acked < self.session.made:
             if self.session.ended:
                 raise StreamClosed(f"stream {self.grant.name!r} was closed with messages unacknowledged")
             self._step(deadline)
 
     @property
     def unacknowledged(self) -> int:
-        """Messages sent and not acknowledged, as far as taken in yet."""
-        return self.session.sent - self.session.acked
+        """Messages sent and not acknowledged by the present consumer, as far as taken in yet."""
+        return self.session.made - self.session.acked
 
     @property
     def acked(self) -> int:
@@ -175,7 +239,7 @@ class StreamWriter(_Stream):
 
     @property
     def checkpoint(self) -> bytes:
-        """The opaque payload of the latest acknowledgement that had one."""
+        """The checkpoint of the latest acknowledgement that had one."""
         return self.session.checkpoint
 
 
@@ -224,18 +288,33 @@ class StreamReader(_Stream):
             self._step(deadline)
         self._link.send(self.session.peer, frames)
 
-    def ack(self, upto: int | None = None, checkpoint: bytes = b"") -> None:
+    def resumed(self, timeout: float | None = None) -> list[bytes]:
+        """What the reader's predecessor left: its last checkpoint, then all pieces; empty for a fresh start.
+
+        Waits for the writer to connect.  Messages follow from the first one that the checkpoint does not cover.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.session.peer is None:
+            self._step(deadline)
+        return self.session.resumed
+
+    def ack(self, upto: int | None = None, checkpoint: bytes = b"", *pieces: bytes) -> None:
         """Give credit back for the messages up to number ``upto`` (default: everything received by ``recv``).
 
-        ``checkpoint`` is kept by the writer until the next one; it lets a successor go on from here.
+        ``checkpoint``: all that the reader is after these messages, replacing the one before; ``pieces``: what is only ever
+        appended, added to those of before.  A successor gets them from ``resumed``.  A reader that has begun to give
+        checkpoints must give one for every KEPT messages (ValueError).
         """
         if self._failed is not None:
             raise self._failed
-        frames = self.session.ack(upto, checkpoint)
+        frames = self.session.ack(upto, checkpoint, pieces)
         if frames is not None and self.session.peer is not None and not self.session.ended:
             self._link.send(self.session.peer, frames)
 
 
-def open_stream(grant: Grant, link: Link | None = None) -> StreamReader | StreamWriter:
-    """The end of the stream that the grant's role says."""
-    return StreamReader(grant, link) if grant.role == "bind" else StreamWriter(grant, link)
+def open_stream(
+    grant: Grant, links: Callable[[Grant], Link | None] = lambda grant: None
+) -> StreamReader | StreamWriter:
+    """The end of the stream that the grant's role says.  ``links``: see `StreamWriter`."""
+    link = links(grant)
+    return StreamReader(grant, link) if grant.role == "bind" else StreamWriter(grant, link, links)

@@ -14,6 +14,7 @@ Smaller than that: ``make_lease`` for one call of one operation, ``stream_pair``
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import os
 import queue
@@ -25,6 +26,7 @@ from typing import Any, Self, TypeVar
 
 from qcosd.core import effects, events
 from qcosd.core.events import Address, Channel
+from qcosd.core.image import Image, fold
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest
 from qcosd.protocol import encode
@@ -174,14 +176,13 @@ class Bench:
         self._links: dict[tuple[int, int], dict[str, MemoryLink]] = {}
         self._session = Session({"name": "bench"})
         self._talks = Conversations(self._session)
+        self._boot, self._serves = 0, False
+        self._image: Image = {}
+        self._position = 0
         self.exit_code: int | None = None
 
     def __enter__(self) -> Self:
-        start = events.Start(tuple(self._manifests), 1, 1, "bench", bytes(range(32)), 1.7e9, "memory://", self._limits)
-        self.deliver(start)
-        self._session.hello(self.now)
-        self._flush_client()
-        self.settle()
+        self._rise()
         return self
 
     def __exit__(
@@ -224,6 +225,19 @@ class Bench:
         """It no longer reads nor beats; its worker threads run on and are not heard."""
         self._of(component).frozen = True
 
+    def restart_kernel(self, away: float = 0.0) -> None:
+        """SIGKILL to the kernel, and after ``away`` virtual seconds the next boot, which has the journal and nothing else.
+
+        Plugins live on; what was on its way to the dead kernel, and what it still wanted done, is lost.
+        """
+        self.kernel, self._serves = Kernel(), False
+        self._store.partial.clear()
+        self._session.lost(self.now)
+        for incarnation in self._living.values():
+            incarnation.session.lost(self.now)
+        self.advance(away)
+        self._rise()
+
     def run_until(self, condition: Callable[[], bool]) -> None:
         """Let things happen, and time pass, until ``condition()``."""
         self._pump_until(condition)
@@ -244,13 +258,33 @@ class Bench:
 
     # --- inside: the shell's part
 
+    def _rise(self) -> None:
+        """The next boot of the kernel, which everybody who lives then greets."""
+        self._boot += 1
+        living = [one for one in self._living.values() if one.alive]
+        self.deliver(events.Start(
+            tuple(self._manifests), self._boot, 1, "bench", bytes([self._boot]) * 32, 1.7e9 + self.now, "memory://", self._limits,
+            image=copy.deepcopy(self._image), position=self._position,
+            survivors=tuple(events.Survivor(one.number, 10_000 + one.number) for one in living),
+            artifacts={sha: len(data) for sha, data in self._store.complete.items()},
+        ))  # fmt: skip
+        for session, flush in [(one.session, one.flush) for one in living] + [(self._session, self._flush_client)]:
+            session.hello(self.now)
+            flush()
+        self._serves = True
+        self.settle()
+
     def post(self, function: Callable[[], None]) -> None:
         """Run it soon, in the thread of the test.  May be called from any thread."""
         self._inbox.put(function)
 
     def deliver(self, event: events.Event) -> None:
-        """Hand an event to the kernel, soon."""
-        self.post(lambda: self._handle(event))
+        """Hand an event to the kernel, soon; nothing happens if it dies before."""
+        self._post_to_kernel(lambda: self._handle(event))
+
+    def _post_to_kernel(self, function: Callable[[], None]) -> None:
+        kernel = self.kernel
+        self.post(lambda: function() if self.kernel is kernel else None)
 
     def link(self, grant: Grant) -> MemoryLink:
         """An end of a granted stream."""
@@ -270,7 +304,8 @@ class Bench:
         return self._session.limits
 
     def _busy(self) -> bool:
-        return any(incarnation.host.busy for incarnation in self._living.values())
+        hosts = [incarnation.host for incarnation in self._living.values()]
+        return any(host.busy > (0 if self._serves else host.waiting) for host in hosts)
 
     def _next(self, block: bool) -> bool:
         try:
@@ -332,11 +367,13 @@ class Bench:
                 self.published.append((topic, message.body["state"]))
             case effects.Spawn():
                 self.deliver(events.Spawned(effect.incarnation, 10_000 + effect.incarnation))
-                self.post(lambda: self._spawn(effect))
+                self._post_to_kernel(lambda: self._spawn(effect))
             case effects.Signal(incarnation=number, signum=signum):
                 if number in self._living:
                     self._living[number].end(0 if signum == effects.SIGTERM else -signum)
-            case effects.Append(position=position):
+            case effects.Append(records, position):
+                fold(self._image, records)
+                self._position = position
                 self.deliver(events.Durable(position))
             case effects.BlobWrite():
                 self.deliver(events.BlobWritten(effect.ticket, effect.offset, self._store.write(effect)))

@@ -8,7 +8,7 @@ full peer from an absent one, and end a connection.
 import asyncio
 import enum
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from qcosd.shell.connections import Connection, Connections
 from qcosd.shell.drain import Drain
 
 HANDSHAKE_SECONDS = 2.0  # for a new connection to prove who it is
+HEARTBEAT_PATIENCE = 1.5  # intervals that a peer has to answer a heartbeat
 FAREWELL_SECONDS = 0.05  # for the last message to leave before a connection is shut down
 
 
@@ -33,7 +34,7 @@ class Sent(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class BusLimits:
     """send_queue, receive_queue: messages of one peer that wait to be sent, or to be read. budget: messages read before other
-    work gets its turn. heartbeat: seconds between ZMTP pings; a peer silent for three of them is cut off.
+    work gets its turn. heartbeat: seconds between ZMTP pings; a peer that does not answer within one and a half of them is cut off.
 
     libzmq learns of messages that have left in lots of half the send queue, so a peer has room for half of it only.
     """
@@ -54,7 +55,8 @@ class Listener(Protocol):
 
 
 class Bus:
-    """A bound ROUTER that is read in the event loop."""
+    """A bound ROUTER that is read in the event loop. `ahead()`, where given, is called before each message is read: it does what
+    must not wait behind a flood of them."""
 
     def __init__(
         self,
@@ -64,8 +66,10 @@ class Bus:
         domain: str,
         limits: BusLimits,
         listener: Listener,
+        ahead: Callable[[], None] | None = None,
     ) -> None:
         self._loop = loop
+        self._ahead = ahead
         self._limits = limits
         self._listener = listener
         self._expelled: dict[Connection, asyncio.TimerHandle] = {}  # nothing is read from them any more
@@ -112,6 +116,8 @@ class Bus:
         self._socket.close(int(linger * 1000))
 
     def _receive(self) -> bool:
+        if self._ahead is not None:
+            self._ahead()
         try:
             first = self._socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
@@ -150,7 +156,7 @@ def server_socket(
     socket.setsockopt(zmq.RCVHWM, limits.receive_queue)
     # Also how soon a peer in its cool-down tries again: libzmq leaves a handshake that was answered with "later" hanging.
     socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
-    interval = int(limits.heartbeat * 1000)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, interval)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * interval)
+    # No HEARTBEAT_TTL: a daemon that was frozen finds its peers still connected.
+    socket.setsockopt(zmq.HEARTBEAT_IVL, int(limits.heartbeat * 1000))
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(limits.heartbeat * HEARTBEAT_PATIENCE * 1000))
     return socket

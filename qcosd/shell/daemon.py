@@ -77,6 +77,8 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._journal_fault = ""
+        self._stopping = False
+        self._spawning: set[int] = set()  # incarnations whose Spawn may be held back
         self._exit: int | None = None
 
     def attach(self, devices: Devices) -> None:
@@ -103,6 +105,8 @@ class Daemon:
                     self._gate.submit(destination_of(effect), self._after(effect), partial(self._perform, effect))
                 if isinstance(event, events.Spawned):
                     self._hand_over(event.incarnation)
+                self._stopping = self._stopping or isinstance(event, events.Stop)
+                self._wait_for_nothing()
         finally:
             self._handling = False
         self._set_timer()
@@ -132,8 +136,6 @@ class Daemon:
     def journal_health(self, fault: str) -> None:
         """The journal cannot be written, or (empty) can be again."""
         self._journal_fault = fault
-        report(f"journal: {fault}: tried again every second" if fault else "journal: is written again")
-        self._end_if_nothing_helps()
         self.handle(events.JournalHealth(fault))
 
     def look(self) -> None:
@@ -174,22 +176,31 @@ class Daemon:
         self.handle(events.Tick(max(0.0, self._clock() - self._due)))
 
     def _after(self, effect: effects.Effect) -> int:
-        if not isinstance(effect, effects.Exit):
-            return effect.after
-        self._exit = effect.code
-        self._end_if_nothing_helps()
-        return self._attached.journal.position  # the end waits for all that is held back: nobody would do it any more
+        match effect:
+            case effects.Spawn(incarnation=incarnation):
+                self._spawning.add(incarnation)
+            case effects.Exit(code):
+                self._exit = code
+                return self._attached.journal.position  # nobody would do any more what is held back
+        return effect.after
 
-    def _end_if_nothing_helps(self) -> None:
-        if self._exit is not None and self._journal_fault:
-            self._finished(self._exit)  # what waits for the journal might wait for ever
+    def _wait_for_nothing(self) -> None:
+        # A daemon that is to stop does not wait for a journal that cannot be written: that might be for ever.
+        if not self._stopping or not self._journal_fault:
+            return
+        for incarnation in self._spawning:
+            self._gate.abandon(("incarnation", incarnation))
+            self._events.append(events.SpawnFailed(incarnation, "the journal cannot be written"))
+        self._spawning.clear()
+        if self._exit is not None:
+            self._finished(self._exit)
 
     def _hand_over(self, incarnation: int) -> None:
         # The pid of the process is recorded before it learns its secret.
         secret = self._secrets.pop(incarnation, None)
         if secret is not None:
             action = partial(self._attached.processes.hand_over, incarnation, secret)
-            self._gate.submit(("incarnation", incarnation), self._attached.journal.position, action)
+            self._gate.submit(("secret", incarnation), self._attached.journal.position, action)  # signals do not wait
 
     def _perform(self, effect: effects.Effect) -> None:
         devices = self._attached
@@ -233,6 +244,7 @@ class Daemon:
 
     def _spawn(self, effect: effects.Spawn) -> None:
         devices = self._attached
+        self._spawning.discard(effect.incarnation)
         try:
             pid = devices.processes.spawn(effect.incarnation, effect.manifest)
         except OSError as error:

@@ -35,6 +35,10 @@ class Gate:
         else:
             action()
 
+    def abandon(self, destination: Hashable) -> None:
+        """Forget what is held for a destination."""
+        self._held.pop(destination, None)
+
     def durable(self, position: int) -> None:
         """Every record up to `position` is safe: let go what waited for no more than that."""
         self._durable = max(self._durable, position)

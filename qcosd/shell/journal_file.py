@@ -203,7 +203,7 @@ class JournalFile:
             lost = f"{self.path}: ends at position {self.position} of boot {boot}, but has been at position {mark.position} of boot {mark.boot}: what came between is lost"
         else:
             return
-        self.rolled_back = f"{lost}. Stop qcosd and put back a newer copy of {self._directory}, or accept the loss with `qcosctl doctor --accept`"
+        self.rolled_back = f"{lost} (where there is a newer copy of {self._directory}: stop qcosd and put it back)"
         db.execute("INSERT OR REPLACE INTO meta VALUES ('rolled_back', ?)", (self.rolled_back,))
         if mark.position > self.position:
             # Records have to follow each other without a gap: the numbers that are lost go behind the snapshot.
@@ -218,8 +218,8 @@ class JournalFile:
         image: Image = {}
         for some in _pieces(entities):
             wanted = ", ".join(["(?, ?)"] * len(some))
-            rows = db.execute(
-                f"SELECT area, name, body FROM images WHERE (area, name) IN (VALUES {wanted})",
+            rows = db.execute(  # a join finds each by the index; IN would read the whole table
+                f"WITH wanted (area, name) AS (VALUES {wanted}) SELECT area, name, body FROM wanted CROSS JOIN images USING (area, name)",
                 [word for entity in some for word in entity],
             )
             for area, name, body in rows.fetchall():

@@ -151,8 +151,10 @@ class Processes:
     def look(self) -> list[int]:
         """Incarnations that have been stopped (SIGSTOP) since the look before the last one. Each is told once until it runs again."""
         frozen = []
+        child = _is_a_child_stopped()  # one call for all of them, which is nearly always enough
         for incarnation, process in self._processes.items():
-            process.stopped = process.stopped + 1 if process.vitals.state == STOPPED else 0
+            suspect = child or process.popen is None
+            process.stopped = process.stopped + 1 if suspect and process.vitals.state == STOPPED else 0
             if process.stopped == 2:
                 frozen.append(incarnation)
         return frozen
@@ -219,6 +221,14 @@ def _open(pid: int) -> tuple[int, Vitals]:
     except OSError:
         os.close(descriptor)
         raise
+
+
+def _is_a_child_stopped() -> bool:
+    """Whether some child of this process is stopped. Only looks."""
+    try:
+        return os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # there is none
+        return False
 
 
 def _is_over(pidfd: int) -> bool:

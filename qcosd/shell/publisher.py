@@ -21,7 +21,7 @@ _OFF, _ON = b"\x00", b"\x01"
 
 
 class Publisher:
-    """A bound XPUB. `asked(connection, topic prefix, on)` is called for each request and must call `subscribe` before it
+    """A bound XPUB. `ahead()` is called before each request is read, as a Bus does. `asked(connection, topic prefix, on)` is called for each request and must call `subscribe` before it
     returns if the request is granted; also for what a subscriber still had when its connection ended."""
 
     def __init__(
@@ -31,8 +31,10 @@ class Publisher:
         endpoint: str,
         limits: BusLimits,
         asked: Callable[[Connection, str, bool], None],
+        ahead: Callable[[], None] | None = None,
     ) -> None:
         self._asked = asked
+        self._ahead = ahead
         self._topics: dict[Connection, set[str]] = {}
         self._ending = False
         self._socket = server_socket(context, zmq.XPUB, EVENTS_DOMAIN, limits)
@@ -60,6 +62,8 @@ class Publisher:
         self._socket.close(int(linger * 1000))
 
     def _receive(self) -> bool:
+        if self._ahead is not None:
+            self._ahead()
         try:
             frame = self._socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:

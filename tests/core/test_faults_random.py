@@ -10,14 +10,17 @@ import dataclasses
 import hashlib
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kernel_rig import ADAPTER, COMPILE, MAP, OPTIMISE, QECC, TRACKER, Rig, manifest, unpacked
 
+from qcosd.core.image import Image
 from qcosd.core.manifest import Manifest, Operation
 from qcosd.core.recovery import image_of
 from qcosd.protocol import Type
+from qcosd.shell.journal_file import JournalFile, pack
 
 CHECKS = (
     Operation("verify", "program", ("logical", "optimised"), checks=("optimised",)),
@@ -238,3 +241,27 @@ def test_what_comes_out_is_of_one_piece(seed: int) -> None:
         assert error["name"] in ("wrong_output", "poison", "retry_later"), error
         if error["name"] == "wrong_output":
             assert all(name in error["message"] for name in error["details"]["fenced"])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_snapshot_made_piece_by_piece_is_the_whole(seed: int, tmp_path: Path) -> None:
+    world = World(seed)
+    for _ in range(400):
+        if world.document()["state"] in ("done", "failed") or not world.step():
+            break
+    records = world.rig.records
+    file = JournalFile(tmp_path)
+    while file.position < len(records):
+        event = records[file.position : file.position + world.choice.randint(1, 9)]
+        file.write(pack(event, file.position + len(event)), power=False)
+        if world.choice.random() < 0.5:
+            file.fold_some(world.choice.randint(file.folded, file.position))
+    assert file.folded and without_empty(file.image()) == without_empty(world.rig.journal())
+    while file.unfolded:
+        file.fold_some(file.position)
+    assert without_empty(file.image()) == without_empty(world.rig.journal())
+    file.close()
+
+
+def without_empty(image: Image) -> Image:
+    return {area: entities for area, entities in image.items() if entities}

@@ -316,3 +316,52 @@ def test_an_operation_can_be_called_like_a_function() -> None:
     assert double(lease).outputs == {"copied": b"abab"}
     assert reader.recv().header == {"x": b"ab"}
     assert reports == [(0.25, "a")] and (lease.shots, lease.options) == (3, {"o": 1})
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_the_kernel_may_die_between_any_two_steps_and_nobody_notices(big: bool) -> None:
+    original = bytes(range(256)) * (CHUNK // 128 if big else 1)
+    lives: list[tuple[int, int]] = []
+
+    def copy(lease: Lease) -> Result:
+        lives.append((lease.number, lease.epoch))
+        return lease.result({"copied": lease.input("original")[::-1]}, facts={"epoch": 1})
+
+    steps, ended = 0, False
+    while not ended:
+        lives.clear()
+        with bench_of(copy) as bench:
+            job = bench.submit({"original": original}, target="copied")
+            for _ in range(steps):
+                ended = not bench._next(block=bench._busy())
+            bench.restart_kernel(away=steps % 3)
+            outcome = bench.wait(job)
+            process = [one["incarnation"] for one in bench.call(calls.plugins(None))]
+        assert outcome.outputs["copied"] == original[::-1], steps
+        assert (outcome.document["state"], process) == ("done", [1]), steps
+        assert len(lives) == len(set(lives)), "no lease is carried out twice"
+        steps += 1
+    assert steps > 10
+
+
+def test_the_kernel_may_die_again_and_again() -> None:
+    with bench_of(lambda lease: lease.result({"copied": lease.input("original")})) as bench:
+        jobs = []
+        for number in range(10):
+            jobs.append(bench.submit({"original": b"%d" % number}, target="copied"))
+            bench.restart_kernel()
+        assert [bench.wait(job).outputs["copied"] for job in jobs] == [b"%d" % number for number in range(10)]
+        assert bench.call(calls.status(None))["boot"] == 11
+
+
+def test_a_submission_with_the_same_key_is_one_job_across_boots() -> None:
+    with bench_of(lambda lease: lease.result({"copied": lease.input("original")})) as bench:
+        stored = {"original": bench.call(calls.put(b"x", bench._bounds, None))}
+        submit = lambda: bench.call(calls.submit({"target": "copied"}, stored, "mine", None))  # noqa: E731
+        job = submit()
+        bench.restart_kernel()
+        assert submit() == job
+        bench.wait(job)
+        bench.restart_kernel()
+        assert submit() == job
+        assert [row["job"] for row in bench.call(calls.jobs(9, None))] == [job]

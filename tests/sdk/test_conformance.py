@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from qcos_plugins.hello import main
 
-from qcosd.sdk import conformance
+from qcosd.sdk import conformance, kernel_deaths
 from qcosd.sdk.conformance import RULES, examine
 
 MANIFEST = """
@@ -35,7 +35,8 @@ def test_hello_keeps_the_protocol(capfd: pytest.CaptureFixture[str]) -> None:
 
 PLUGIN = """
 from qcosd.sdk import Plugin, Refused
-from qcosd.sdk import plugin_session, plugin as shell, host
+from functools import partial
+from qcosd.sdk import calls, plugin_session, plugin as shell, host
 plugin = Plugin()
 
 @plugin.operation("hello", "greet")
@@ -59,14 +60,58 @@ if __name__ == "__main__":
         ("plugin_session.PluginSession._on_revoke = lambda self, lease, epoch, reason: []", "answers REVOKE"),
         ("plugin_session.PluginSession._unregister = lambda self: None", "says HELLO again"),
         ("plugin_session.PluginSession._finish = lambda self, *result: None", "ends each lease"),
+        ("plugin_session.PluginSession._hello_body = lambda self: self._hello", "keeps its leases"),
+        (
+            'plugin_session.PluginSession._hello_body = lambda s: {**s._hello, "boot": s.boot, "leases": []}',
+            "keeps its leases",
+        ),
+        ("plugin_session.Request = partial(plugin_session.Request, again=False)", "repeats a result"),
+        ("calls.Request = partial(calls.Request, again=False)", "keeps its leases"),
     ],
 )
 def test_a_broken_plugin_is_caught(damage: str, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conformance, "ANSWER", 0.5)
+    monkeypatch.setattr(kernel_deaths, "ANSWER", 0.5)
     (tmp_path / "plugin.toml").write_text(MANIFEST)
     (tmp_path / "main.py").write_text(PLUGIN.replace("BREAK", damage))
     (finding,) = examine(tmp_path, only=rule)
     assert finding.fault
+
+
+PRODUCER = """
+from qcosd.protocol import Type
+from qcosd.sdk import Plugin, plugin_session
+plugin = Plugin()
+REVOKED, STRAY = Type.REVOKED, {"lease": 77, "epoch": 1}
+
+@plugin.operation("hello", "greet")
+def greet(lease):
+    lease.input("greeting")
+
+BREAK
+if __name__ == "__main__":
+    plugin.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        ("", ""),
+        ("plugin_session.PluginSession._on_grant = lambda self, *grant: []", "REVOKED for the GRANT"),
+        (
+            "plugin_session.PluginSession._on_grant = lambda self, *grant: self.post(REVOKED, STRAY) or []",
+            "HELLO lists",
+        ),
+    ],
+)
+def test_a_producer_must_take_grants(damage: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_deaths, "ANSWER", 0.5)
+    text = MANIFEST.replace('produces = ["greeted"]', 'produces = ["greeted"]\neach = "batch"\nstream_out = "rounds"')
+    (tmp_path / "plugin.toml").write_text(text)
+    (tmp_path / "main.py").write_text(PRODUCER.replace("BREAK", damage))
+    (finding,) = examine(tmp_path, only="later grant")
+    assert fault in finding.fault and bool(fault) == bool(finding.fault)
 
 
 CHECKER = """

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -304,3 +305,24 @@ def test_a_plugin_without_a_daemon_says_so_and_exits() -> None:
     orphan = run_hello({**environment, BOOT_VARIABLE: str(reading)}, (reading,))
     os.close(reading)
     assert (orphan.returncode, "daemon went away" in orphan.stderr) == (2, True)
+
+
+def test_a_plugin_its_lease_and_a_wait_outlive_the_daemon(daemon: DaemonProcess) -> None:
+    with BlockingClient(daemon.runtime, restart_grace=60.0) as client:
+        submit = lambda: client.submit({"target": "worked", "seed": 1}, {"work": work}, key="mine")  # noqa: E731
+        work = client.put(b"")
+        job = submit()
+        wait_for_stage(client, job, "slow.work: in its first life")
+        before = row(client, "slow")
+        with ThreadPoolExecutor(1) as elsewhere, BlockingClient(daemon.runtime, restart_grace=60.0) as other:
+            waiting = elsewhere.submit(other.wait, job, 60.0, lambda state: None)
+            for _ in range(2):
+                daemon.kill()
+                daemon.start()
+                after = wait_for_state(client, "slow", "ready")
+                assert (after["pid"], after["incarnation"]) == (before["pid"], before["incarnation"])
+                assert submit() == job
+            os.kill(before["pid"], signal.SIGKILL)  # it would wait for ever, see there
+            document = waiting.result(60.0)
+        assert (document["state"], document["restarts"]) == ("done", 1), document
+        assert client.get(document["artifacts"]["worked"]) == b"2"

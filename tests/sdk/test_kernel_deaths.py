@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients while kernels come and go, over real sockets: nobody notices, nothing acts twice, nobody waits for ever."""
+"""Clients and plugins while kernels come and go, over real sockets: nobody notices, nothing acts twice, nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,24 @@ from kernel_lives import PATIENCE, KernelLives, Life, Reply
 
 from qcosd.protocol import Message, Type, error_table
 from qcosd.sdk import BlockingClient, Client, DaemonAbsent, DaemonSilent, calls
+from qcosd.sdk.lone_bus import LoneBus
+from qcosd.sdk.plugin_session import EXIT_BUS_SILENT
+
+PLUGIN = """
+from qcosd.sdk import Plugin
+
+plugin = Plugin(bus_grace={grace})
+
+@plugin.operation("patient", "wait")
+def wait(lease):
+    lease.input("greeting")
+
+@plugin.closing
+def closing():
+    print("safe", flush=True)
+
+plugin.main()
+"""
 
 DONE = {"job": "1", "state": "done"}
 DEATHS = 10
@@ -221,3 +241,62 @@ def test_every_request_with_an_effect_has_a_key() -> None:
     assert generic.key
     (query,) = next(calls.ask(calls.Request(Type.STATUS)))
     assert query.key is None
+
+
+def plugin_on(place: Path, grace: float) -> LoneBus:
+    (place / "main.py").write_text(PLUGIN.replace("{grace}", str(grace)))
+    return LoneBus("patient", [sys.executable, str(place / "main.py")])
+
+
+def greeted(bus: LoneBus) -> Message:
+    hello = bus.expect("HELLO", lambda message: message.type is Type.HELLO, PATIENCE)
+    bus.welcome(hello)
+    barrier = (Type.PONG, bus.ping())
+    bus.expect("PONG", lambda message: (message.type, message.id) == barrier, PATIENCE)
+    return hello
+
+
+def test_a_plugin_greets_every_kernel_once_and_before_it_says_anything_else(tmp_path: Path) -> None:
+    with plugin_on(tmp_path, PATIENCE) as bus:
+        bus.start()
+        assert greeted(bus).body["boot"] == 0
+        for boot in range(2, 2 + DEATHS):
+            bus.die()
+            bus.rise()
+            first = len(bus.heard)
+            assert greeted(bus).body["boot"] == boot - 1
+            assert bus.heard[first].type is Type.HELLO
+        assert Counter(message.type for message in bus.heard)[Type.HELLO] == 1 + DEATHS
+
+
+def test_a_plugin_whose_kernel_does_not_come_back_makes_itself_safe(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with plugin_on(tmp_path, 0.3) as bus:
+        bus.start()
+        greeted(bus)
+        bus.die()
+        assert bus.process is not None
+        assert bus.process.wait(PATIENCE) == EXIT_BUS_SILENT
+    assert capfd.readouterr().out == "safe\n"
+
+
+def test_a_kernel_that_dies_while_nothing_of_the_plugin_can_run_is_followed_by_one_hello(tmp_path: Path) -> None:
+    """The result is ready at the moment at which the plugin could notice: it goes to the next kernel, after HELLO."""
+    holds = 'import ctypes\n    lease.progress(0.5, "holds")\n    ctypes.PyDLL(None).usleep(600_000)  # with the GIL'
+    with plugin_on(tmp_path, PATIENCE) as bus:
+        (tmp_path / "main.py").write_text((tmp_path / "main.py").read_text().replace('lease.input("greeting")', holds))
+        bus.start()
+        greeted(bus)
+        body = {"lease": 4, "epoch": 2, "job": "1", "service": "patient", "op": "wait", "batch": None, "options": {},
+                "shots": 1, "seed": 1, "inputs": {}, "stream": None, "budget": 9.0}  # fmt: skip
+        bus.say(Type.LEASE, body)
+        bus.expect("PROGRESS", lambda message: message.type is Type.PROGRESS, PATIENCE)
+        bus.die()
+        bus.rise()
+        first = len(bus.heard)
+        hello = greeted(bus)
+        if not (done := [message for message in bus.heard[first:] if message.type is Type.DONE]):
+            done = [bus.expect("DONE", lambda message: message.type is Type.DONE, PATIENCE)]
+        assert hello.body["leases"][0].items() >= {"lease": 4, "epoch": 2}.items() and done[-1].boot == bus.boot
+        assert [message.type for message in bus.heard[first:]].count(Type.HELLO) == 1

@@ -98,9 +98,11 @@ class World:
     def endpoint(self, name: str = "clients") -> str:
         return f"ipc://{self.directory}/{name}.sock"
 
-    def bus(self, listener: Any, name: str = "clients", limits: BusLimits = LIMITS) -> Bus:
+    def bus(
+        self, listener: Any, name: str = "clients", limits: BusLimits = LIMITS, ahead: Callable[[], None] | None = None
+    ) -> Bus:
         domain = PLUGINS_DOMAIN if name == "plugins" else CLIENTS_DOMAIN
-        bus = Bus(self.context, self.loop, self.endpoint(name), domain, limits, listener)
+        bus = Bus(self.context, self.loop, self.endpoint(name), domain, limits, listener, ahead)
         self._open.append(bus)
         return bus
 

@@ -132,3 +132,41 @@ def test_only_digests_are_names(tmp_path: Path, sha: str) -> None:
         store.close()
 
     run(test())
+
+
+def test_what_is_there_is_known_at_the_start(tmp_path: Path) -> None:
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        store = Artifacts(loop, tmp_path)
+        assert store.contents() == {}
+        pieces = [os.urandom(size) for size in (0, 1, 1000)]
+        for ticket, data in enumerate(pieces):
+            await put(store, ticket, data)
+        store.write(9, sha_of(b"ab"), 0, b"a", False, lambda _: None)
+        store.close()
+        (tmp_path / "ab").mkdir(exist_ok=True)
+        (tmp_path / "ab" / "notes.txt").touch()
+        (tmp_path / "incoming" / "1").touch()
+        again = Artifacts(loop, tmp_path)
+        assert again.contents() == {sha_of(data): len(data) for data in pieces}
+        assert list((tmp_path / "incoming").iterdir()) == []
+        again.close()
+
+    run(test())
+
+
+def test_what_is_deleted_is_gone_and_can_be_put_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        store = Artifacts(asyncio.get_running_loop(), tmp_path)
+        kept, gone = b"kept", b"gone"
+        await put(store, 1, kept)
+        await put(store, 2, gone)
+        store.delete([sha_of(gone), sha_of(b"never there")])
+        assert await result(lambda done: store.read(sha_of(gone), 0, 4, done)) is None
+        assert await result(lambda done: store.read(sha_of(kept), 0, 4, done)) == kept
+        store.delete([sha_of(kept)])
+        assert await put(store, 3, kept) == [None], "in the order in which it was asked for"
+        assert store.contents() == {sha_of(kept): 4}
+        store.close()
+
+    run(test())

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import signal
 import socket as sockets
+import sys
 import threading
 from dataclasses import replace
 from itertools import pairwise
@@ -204,6 +206,44 @@ def test_messages_queued_before_a_restart_arrive_with_their_identity(tmp_path: P
     run(test())
 
 
+FROZEN_PEER = """
+import sys, zmq
+peer = zmq.Context().socket(zmq.DEALER)
+peer.linger, peer.plain_username, peer.plain_password = 0, sys.argv[2].encode(), sys.argv[3].encode()
+peer.reconnect_ivl = 20
+peer.connect(sys.argv[1])
+while True:
+    peer.send(b"here")
+    if peer.poll(20):
+        peer.recv()
+"""
+
+
+def test_a_frozen_peer_is_cut_off_and_comes_back_by_itself(tmp_path: Path) -> None:
+    """The same identity at a new address: whoever it is has not ended, and nothing of it has to be let in anew."""
+
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            world.bus(inbox, "plugins", replace(LIMITS, heartbeat=0.05))
+            world.authenticator.admit("hello/1", digest_of(PLUGIN_TOKEN))
+            words = [sys.executable, "-c", FROZEN_PEER, world.endpoint("plugins"), "hello/1", PLUGIN_TOKEN.decode()]
+            peer = await asyncio.create_subprocess_exec(*words)
+            _, old, _ = await inbox.next()
+            peer.send_signal(signal.SIGSTOP)
+            while (report := await inbox.next())[0] != "gone":
+                assert report[1] == old
+            assert report == ("gone", old)
+            peer.send_signal(signal.SIGCONT)
+            kind, new, _ = await inbox.next()
+            assert (kind, new.identity) == ("received", old.identity)
+            assert new.routing != old.routing
+            peer.kill()
+            await peer.wait()
+
+    run(test())
+
+
 def test_last_messages_come_before_the_news_of_the_end(tmp_path: Path) -> None:
     async def test() -> None:
         async with World(tmp_path) as world:
@@ -272,6 +312,29 @@ def test_the_successor_of_a_descriptor_is_not_shut_down() -> None:
         assert ours.recv(100) == b"still open"
         Connection(b"", "uid:0", "", ours.fileno(), inode).shut_down()
         assert theirs.recv(100) == b""
+
+
+def test_a_plugin_does_not_wait_behind_clients(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            inbox = Inbox()
+            plugins = world.bus(inbox, "plugins")
+            clients = world.bus(inbox, ahead=plugins.drain_now)
+            plugin, client = world.plugin(asynchronous=False), world.peer(asynchronous=False)
+            for peer in (plugin, client):
+                peer.send(b"hello")
+                await inbox.next()
+            # All of them have arrived before the loop takes its next turn.
+            for _ in range(LIMITS.budget):
+                client.send(b"flood")
+            assert clients._socket.poll(20_000)
+            plugin.send(b"word")
+            assert plugins._socket.poll(20_000)
+            for bus in (clients, plugins):  # polling may have swallowed the edge
+                bus._drain.look_again()
+            assert (await inbox.next())[2] == [b"word"]
+
+    run(test())
 
 
 def test_a_flood_from_clients_does_not_delay_plugins(tmp_path: Path) -> None:

@@ -181,6 +181,17 @@ def test_the_gate_begins_where_the_journal_ends() -> None:
     assert done == [7]
 
 
+def test_the_gate_forgets_what_is_given_up() -> None:
+    done: list[str] = []
+    gate = Gate()
+    gate.submit("a", 1, lambda: done.append("a"))
+    gate.submit("b", 1, lambda: done.append("b"))
+    gate.abandon("a")
+    gate.abandon("nothing is held for it")
+    gate.durable(1)
+    assert done == ["b"]
+
+
 def test_the_gate_keeps_the_order_of_all_that_is_done_to_artifacts() -> None:
     done: list[object] = []
     gate = Gate()

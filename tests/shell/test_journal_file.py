@@ -142,7 +142,7 @@ def check_cut(directory: Path, before: list[list[Record]], safe: int, boot: int)
         file.close()
 
 
-def cut_everywhere(tmp_path: Path, stride: int) -> dict[str, set[str]]:
+def cut_everywhere(stride: int, start: int = 0) -> dict[str, set[str]]:
     seen: dict[str, set[str]] = {"journal.db": set(), "journal.db-wal": set()}
     with memory_directory() as directory:
         (directory / "life").mkdir()
@@ -152,7 +152,7 @@ def cut_everywhere(tmp_path: Path, stride: int) -> dict[str, set[str]]:
             write(file, *event, power=number % 3 != 0)
             if number == 15:
                 file.fold_some(20)
-            if number == 25:  # from here on there are frames in the log
+            if number == 32:  # from here on there are frames in the log
                 file.close()
                 file = open_file(directory / "life")
         safe, boot = file._safe, file.boot
@@ -164,7 +164,7 @@ def cut_everywhere(tmp_path: Path, stride: int) -> dict[str, set[str]]:
             cuts = {
                 n + d for n in range(0, len(data), 4096 if name.endswith("db") else 4120) for d in (-1, 0, 1, 31, 32)
             }
-            for cut in sorted(n for n in cuts | set(range(0, len(data), stride)) if 0 <= n < len(data)):
+            for cut in sorted(n for n in cuts | set(range(start, len(data), stride)) if 0 <= n < len(data)):
                 copy = directory / "copy"
                 copy.mkdir()
                 for other in whole.iterdir():
@@ -176,14 +176,15 @@ def cut_everywhere(tmp_path: Path, stride: int) -> dict[str, set[str]]:
     return seen
 
 
-def test_a_file_that_was_cut_is_an_error_or_raises_the_alarm(tmp_path: Path) -> None:
-    seen = cut_everywhere(tmp_path, 499)
+def test_a_file_that_was_cut_is_an_error_or_raises_the_alarm() -> None:
+    seen = cut_everywhere(499)
     assert seen["journal.db"] == {"error", "rolled back"} and seen["journal.db-wal"] >= {"rolled back"}
 
 
 @pytest.mark.long
-def test_a_file_that_was_cut_at_any_byte(tmp_path: Path) -> None:
-    cut_everywhere(tmp_path, 1)
+@pytest.mark.parametrize("part", range(10))
+def test_a_file_that_was_cut_at_any_byte(part: int) -> None:
+    cut_everywhere(10, part)
 
 
 def lose(file: JournalFile, copy: Path) -> Path:
@@ -204,7 +205,7 @@ def test_a_loss_is_told_until_it_is_accepted_and_no_number_is_used_twice(tmp_pat
     for boot in (3, 4):
         lost = open_file(place)
         assert (lost.boot, lost.position, lost.image()) == (boot, 3, {"toy": {"a": {"values": [1]}}})
-        for words in ("position 1 of boot 1", "position 3 of boot 2", "qcosctl doctor --accept", str(place)):
+        for words in ("position 1 of boot 1", "position 3 of boot 2", "put it back", str(place)):
             assert words in lost.rolled_back
         if boot == 3:
             lost.close()
@@ -363,3 +364,20 @@ def test_the_core_says_what_records_mean_by_default(tmp_path: Path) -> None:
     file.fold_some(1)
     assert file.image()["kernel"]["boot"]["last"] == 1
     file.close()
+
+
+def test_damage_in_what_nobody_reads_is_found_before_something_is_written_there(tmp_path: Path) -> None:
+    file = open_file(tmp_path)
+    write(file, *(record(str(n), "x" * 3000) for n in range(50)))
+    write(file, *(record(str(n)) for n in range(50)))
+    while file.unfolded:
+        file.fold_some(file.position)
+    file.close()
+    with (tmp_path / "journal.db").open("r+b") as database:
+        database.seek(32)  # number of the first page of the list of free pages
+        page = int.from_bytes(database.read(4), "big")
+        assert page
+        database.seek(4096 * (page - 1))
+        database.write(bytes(4096))
+    with pytest.raises(JournalError, match=r"journal.db: is damaged \(.*[Ff]reelist"):
+        open_file(tmp_path)
