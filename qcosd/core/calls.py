@@ -93,7 +93,9 @@ def _progress(kernel: Kernel, call: Call) -> None:
 
 def _done(kernel: Kernel, call: Call) -> Reply:
     body = call.body
-    kernel.reports.done(*call.lease, body["outputs"], body.get("facts", {}), body.get("summary"), call.now, body.get("stream"))
+    kernel.reports.done(
+        *call.lease, body["outputs"], body.get("facts", {}), body.get("summary"), call.now, body.get("stream")
+    )
     return Reply(Type.ACK, after=kernel.outbox.position)
 
 
