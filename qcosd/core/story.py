@@ -71,7 +71,9 @@ def tell(job: Job, kind: RecordType, body: dict[str, Any], at: float) -> None:
         case RecordType.LEASE:
             _tell_lease(job, body, at)
         case RecordType.WORK_BACK:
-            _tell_loss(job.works[body["batch"], body["op"]], body, at)
+            work = job.works[body["batch"], body["op"]]
+            if not work.delivered:  # else somebody who was left over has gone
+                _tell_loss(work, body, at)
         case RecordType.OUTPUT if body.get("outputs") is not None:
             work = job.works[body["batch"], body["op"]]
             if work.batch is None and not work.step.checks:

@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "qcosd.ctl.doctor:doctor",
     "events": "qcosd.ctl.events:events",
     "chaos": "qcosd.ctl.chaos:chaos",
+    "config": "qcosd.ctl.config:config",
     "decoders": "qcosd.ctl.decoders:decoders",
     "version": "qcosd.ctl.version:version",
 }

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,15 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--plugin-dir", "plugin_dirs", type=_PATH, multiple=True, help="Further plugins; may be given more than once."
 )
+@click.option("--check", is_flag=True, help="Check configuration and plugins, print them as JSON, start nothing.")
 @click.option("--embedded", is_flag=True, hidden=True, help="Die with the parent; private directories unless given.")
 @click.option(
     "--ready-fd", type=int, hidden=True, help="Descriptor to write one line of JSON to when the daemon serves."
 )
 @click.version_option(__version__, prog_name="qcosd")
 def main(
-    config: Path | None, runtime_dir: Path | None, state_dir: Path | None, plugin_dirs: tuple[Path, ...], embedded: bool, ready_fd: int | None,
+    config: Path | None, runtime_dir: Path | None, state_dir: Path | None, plugin_dirs: tuple[Path, ...], check: bool, embedded: bool,
+    ready_fd: int | None,
 ) -> None:  # fmt: skip
     """Run the quantum computer operating system's daemon in the foreground. Ctrl-C stops it in order, twice at once."""
     parent = os.getppid()
@@ -81,9 +84,12 @@ def main(
         if os.getppid() != parent:
             sys.exit(0)  # the parent ended before it could be watched
     try:
-        settings = load_config(find_config(config, embedded))
+        settings = load_config(path := find_config(config, embedded))
         manifests = find_manifests([*map(Path, settings.plugins.dirs), *plugin_dirs], disabled=settings.plugins.disable)
         check_plugin_tables(settings, manifests)
+        if check:
+            click.echo(json.dumps(described(path, settings, manifests)))
+            return
         directories = Directories(runtime_dir, state_dir, embedded)
     except (ConfigError, ManifestError) as error:
         report(str(error))
@@ -181,6 +187,14 @@ async def serve(
         context.term()
         logs.close()
         service_manager.close()
+
+
+def described(path: Path | None, settings: Config, manifests: tuple[Manifest, ...]) -> dict[str, Any]:
+    """What would run: {config, settings, plugins}."""
+    plugins = [
+        {"name": m.name, "version": m.version, "services": sorted(m.services), "folder": m.folder} for m in manifests
+    ]
+    return {"config": path and str(path), "settings": asdict(settings), "plugins": plugins}
 
 
 def check_plugin_tables(settings: Config, manifests: tuple[Manifest, ...]) -> None:

@@ -19,7 +19,7 @@ from qcosd.ctl.main import COMMANDS, call
 LEAVES = [
     "run", "job submit", "job list", "job show", "job wait", "job result", "job explain", "job logs", "job rerun", "job cancel",
     "plugin list", "plugin show", "plugin logs", "plugin start", "plugin stop", "plugin restart", "plugin kill", "plugin reset",
-    "status", "doctor", "events", "version",
+    "status", "doctor", "events", "config check", "config show", "version",
 ]  # fmt: skip
 
 
