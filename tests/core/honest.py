@@ -19,10 +19,39 @@ from typing import Any
 
 from kernel_rig import manifest, unpacked
 
-from qcosd.core.effects import SIGKILL, SIGTERM, Append, BlobDelete, BlobDrop, BlobRead, BlobWrite, Disconnect, Effect, Exit
-from qcosd.core.effects import Look, Publish, Send, Signal, Spawn
-from qcosd.core.events import Address, BlobData, BlobWritten, Channel, Event, Exited, Limits, PeerGone, Received, Spawned
-from qcosd.core.events import Start, Survivor, Tick, Vitals
+from qcosd.core.effects import (
+    SIGKILL,
+    SIGTERM,
+    Append,
+    BlobDelete,
+    BlobDrop,
+    BlobRead,
+    BlobWrite,
+    Disconnect,
+    Effect,
+    Exit,
+    Look,
+    Publish,
+    Send,
+    Signal,
+    Spawn,
+)
+from qcosd.core.events import (
+    Address,
+    BlobData,
+    BlobWritten,
+    Channel,
+    Event,
+    Exited,
+    Limits,
+    PeerGone,
+    Received,
+    Spawned,
+    Start,
+    Survivor,
+    Tick,
+    Vitals,
+)
 from qcosd.core.image import Image, fold
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest, Operation

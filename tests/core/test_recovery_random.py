@@ -12,10 +12,10 @@ import random
 from typing import Any
 
 import pytest
-from honest import PIPELINE, Client, Plugin, Task, World
+from honest import PIPELINE, Client, World
 from kernel_rig import unpacked
 
-from qcosd.core.events import Frozen, Limits, PeerGone
+from qcosd.core.events import Frozen, Limits
 from qcosd.core.manifest import Restart
 from qcosd.core.recovery import image_of
 from qcosd.protocol import Type
@@ -78,7 +78,9 @@ class Chaos:
     def fault(self) -> None:
         world, choice = self.world, self.choice
         plugins = list(world.plugins.values())
-        match choice.choice(["kernel", "plugin", "plugin", "connection", "operator", "frozen", "later", "look", "cancel"]):
+        match choice.choice(
+            ["kernel", "plugin", "plugin", "connection", "operator", "frozen", "later", "look", "cancel"]
+        ):
             case "kernel":
                 self.survival = choice.choice([0.0, 0.5, 1.0])
                 for _ in range(choice.choice([1, 1, 2, 3])):
@@ -102,7 +104,9 @@ class Chaos:
                 self.cancel()
 
     def command(self, plugin: str) -> None:
-        kind = self.choice.choice([Type.PLUGIN_STOP, Type.PLUGIN_START, Type.PLUGIN_RESTART, Type.PLUGIN_KILL, Type.PLUGIN_RESET])
+        kind = self.choice.choice(
+            [Type.PLUGIN_STOP, Type.PLUGIN_START, Type.PLUGIN_RESTART, Type.PLUGIN_KILL, Type.PLUGIN_RESET]
+        )
         self.world.ask(self.operator, Request(kind, {"plugin": plugin}, key=f"k{self.choice.random()}"))
 
     def cancel(self) -> None:
@@ -110,7 +114,9 @@ class Chaos:
         if known:
             job = self.choice.choice(known)
             self.cancelled.add(job)
-            self.world.ask(self.operator, Request(Type.JOB_CANCEL, {"job": job}, key=f"c{self.choice.random()}"), self.told)
+            self.world.ask(
+                self.operator, Request(Type.JOB_CANCEL, {"job": job}, key=f"c{self.choice.random()}"), self.told
+            )
 
     def look(self, client: Client) -> None:
         """What somebody was told is never taken back."""
@@ -153,11 +159,21 @@ class Chaos:
         """The operator starts what was stopped or has failed."""
         for name, component in self.world.kernel.supervisor.components.items():
             if str(component.state) in ("down", "failed"):
-                self.world.ask(self.operator, Request(Type.PLUGIN_START, {"plugin": name}, key=f"s{self.choice.random()}"))
+                self.world.ask(
+                    self.operator, Request(Type.PLUGIN_START, {"plugin": name}, key=f"s{self.choice.random()}")
+                )
 
     def standing(self) -> str:
         kernel = self.world.kernel
-        jobs = [(job.id, str(job.state), job.cause, [(w.place, w.epoch, [x.place for x in w.live]) for w in job.works.values()]) for job in kernel.jobs.active.values()]
+        jobs = [
+            (
+                job.id,
+                str(job.state),
+                job.cause,
+                [(w.place, w.epoch, [x.place for x in w.live]) for w in job.works.values()],
+            )
+            for job in kernel.jobs.active.values()
+        ]
         return f"{jobs} {[(i.name, str(i.state), i.cause) for i in kernel.supervisor.instances()]}"
 
     def examine(self) -> None:
