@@ -64,10 +64,10 @@ class Kernel:
         self.scheduler = Scheduler(
             self.outbox, self.alarms, self.entropy, self.jobs, self.supervisor, self.blobs, start.limits, start.streams
         )  # fmt: skip
-        self.session = Session(self.outbox, self.peers, self.supervisor, start)
         self.reports = Reports(
             self.alarms, self.jobs, self.supervisor, self.blobs, self.scheduler, start.limits.attempts
         )  # fmt: skip
+        self.session = Session(self.outbox, self.peers, self.supervisor, self.liveness, self.reports, start)
         self.collector = Collector(self.outbox, self.alarms, self.blobs, self.jobs, start.limits)
         self.rolled_back = ""  # what the journal has lost, as long as nobody has accepted that
         self.journal_fault = ""
@@ -159,25 +159,15 @@ class Kernel:
     def _hello(self, event: events.Received, message: Message, peer: Peer | None, now: float) -> None:
         instance = self.supervisor.of_identity(event.address.identity) if event.channel is Channel.PLUGINS else None
         if instance is not None and (old := self.peers.of_incarnation(instance.incarnation)) not in (None, peer):
-            self._cut(
-                old, "connected anew", now
-            )  # nobody else has its token, and the end of a connection may be seen late
+            # Nobody else has its token, and the end of a connection may be seen late.
+            self._cut(old, "connected anew", now)
         try:
-            self.session.hello(event.channel, event.address, peer, message, now)
+            loss = self.session.hello(event.channel, event.address, peer, message, now)
         except ProtocolError as breach:
             self._breach(event, breach, now)
             return
-        if instance is not None:
-            if message.body.get("boot", 0) > self.start.boot:
-                seen = f"{instance.name} has seen boot {message.body['boot']}, and this is boot {self.start.boot}"
-                recovery.fence(self, seen, now)
-                return
-            self.liveness.watch(instance, now)
-            held = message.body.get("leases", [])
-            if any(row["lease"] > self.scheduler.leases.last for row in held):
-                recovery.fence(self, f"{instance.name} holds a lease that was never given out", now)
-            elif peer is None:
-                self.reports.reconcile(instance, held, now)
+        if loss:
+            recovery.fence(self, loss, now)
 
     def _call(self, peer: Peer, message: Message, now: float) -> None:
         """Hand a message to its handler; a request gets its one answer, now or when its slot is."""

@@ -45,6 +45,11 @@ class Reports:
         self._leases = scheduler.leases
         self._attempts = attempts
 
+    @property
+    def last(self) -> int:
+        """Number of a lease or grant that was given out last."""
+        return self._leases.last
+
     # What plugins say
 
     def progress(self, number: int, epoch: int, incarnation: int, fraction: float, text: str) -> None:
