@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from qcosd.core import events, recovery
+from qcosd.core import events, inspection, recovery
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
@@ -71,6 +71,7 @@ class Kernel:
         self.collector = Collector(self.outbox, self.alarms, self.blobs, self.jobs, start.limits)
         self.rolled_back = ""  # what the journal has lost, as long as nobody has accepted that
         self.journal_fault = ""
+        self.space: events.Space | None = None  # of the state directory
         self.draining = False
         self._started = False
         self._exiting = False
@@ -276,7 +277,8 @@ class Kernel:
             return
         if (peer := self.peers.of_incarnation(incarnation)) is not None:
             self._part(peer)
-        self._lose(instance, instance.fault or reason, now)
+        reason = instance.fault or reason
+        self._lose(instance, reason, now)
         self.supervisor.exited(instance, reason, now)
         if instance.wanted:
             state = str(instance.state)
@@ -399,6 +401,8 @@ EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
     events.LogLine: Kernel._on_log_line,
     events.Durable: Kernel._on_durable,
     events.JournalHealth: Kernel._on_journal_health,
+    events.Space: inspection.on_space,
+    events.LogTail: inspection.on_log_tail,
     events.BlobWritten: Kernel._on_blob_written,
     events.BlobData: Kernel._on_blob_data,
     events.Tick: Kernel._on_tick,

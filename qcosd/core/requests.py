@@ -8,7 +8,7 @@ Idempotency: a request with a key is carried out once for each (identity, key); 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgpack
@@ -121,7 +121,7 @@ class Requests:
             kept.joined.append(slot)
             self.park(slot, "")
         else:
-            self.answer(slot, kept.reply, now)
+            self.answer(slot, replace(kept.reply, after=self._outbox.position), now)  # it may not be durable yet
         return True
 
     def park(self, slot: Slot, subject: str, want: str = "") -> None:
