@@ -19,10 +19,39 @@ from typing import Any
 
 from kernel_rig import manifest, unpacked
 
-from qcosd.core.effects import SIGKILL, SIGTERM, Append, BlobDelete, BlobDrop, BlobRead, BlobWrite, Disconnect, Effect, Exit
-from qcosd.core.effects import Look, Publish, Send, Signal, Spawn
-from qcosd.core.events import Address, BlobData, BlobWritten, Channel, Event, Exited, Limits, PeerGone, Received, Spawned
-from qcosd.core.events import Start, Survivor, Tick, Vitals
+from qcosd.core.effects import (
+    SIGKILL,
+    SIGTERM,
+    Append,
+    BlobDelete,
+    BlobDrop,
+    BlobRead,
+    BlobWrite,
+    Disconnect,
+    Effect,
+    Exit,
+    Look,
+    Publish,
+    Send,
+    Signal,
+    Spawn,
+)
+from qcosd.core.events import (
+    Address,
+    BlobData,
+    BlobWritten,
+    Channel,
+    Event,
+    Exited,
+    Limits,
+    PeerGone,
+    Received,
+    Spawned,
+    Start,
+    Survivor,
+    Tick,
+    Vitals,
+)
 from qcosd.core.image import Image, fold
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest, Operation
@@ -542,7 +571,8 @@ class World:
                 "max": {"depth": luck % 7},
             }
         assert isinstance(session, PluginSession)
-        session.done(task.lease, task.epoch, task.outputs, {"depth": 3}, summary, self.now)
+        ended_with = task.stream["epoch"] if task.stream is not None else None
+        session.done(task.lease, task.epoch, task.outputs, {"depth": 3}, summary, self.now, ended_with)
         task.plugin.tasks.pop((task.lease, task.epoch), None)
 
     def fail(self, task: Task, name: str, message: str, **details: Any) -> None:
