@@ -25,7 +25,20 @@ STEPS = 20_000  # a run without a cut takes a few hundred
 
 def same(document: dict[str, Any]) -> dict[str, Any]:
     """What must not depend on who died when."""
-    names = ("job", "state", "inputs", "artifacts", "outputs", "summary", "plan", "batches", "verified", "degraded", "fenced", "error")
+    names = (
+        "job",
+        "state",
+        "inputs",
+        "artifacts",
+        "outputs",
+        "summary",
+        "plan",
+        "batches",
+        "verified",
+        "degraded",
+        "fenced",
+        "error",
+    )
     return {name: document[name] for name in names}
 
 

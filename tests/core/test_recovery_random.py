@@ -23,6 +23,7 @@ from qcosd.sdk.session import Answer, Failure, Request
 
 FAULTS = 25
 STEPS = 30_000
+JOBS = 4
 CALM = 600.0  # seconds after the last fault in which everything must have ended: no budget of a lease is that short
 ENDED = ("done", "failed", "cancelled")
 LIMITS = Limits(attempts=100, ageing_period=5.0)
@@ -62,10 +63,10 @@ class Chaos:
         for number in range(choice.randint(1, 3)):
             self.submit(number)
 
-    def submit(self, number: int) -> None:
+    def submit(self, number: int, *, urgent: bool = False) -> None:
         """A job, whose client sends the same request twice on two connections."""
         terms = {"shots": self.choice.randint(5, 25), "batch": self.choice.randint(4, 9), "seed": number}
-        options = {**terms, "discard_budget": 1000, "priority": self.choice.randint(0, 2)}
+        options = {**terms, "discard_budget": 1000, "priority": 5 if urgent else self.choice.randint(0, 2)}
         if self.choice.random() < 0.1:
             options["deadline"] = 5.0
         for _ in range(2):
@@ -78,7 +79,9 @@ class Chaos:
     def fault(self) -> None:
         world, choice = self.world, self.choice
         plugins = list(world.plugins.values())
-        match choice.choice(["kernel", "plugin", "plugin", "connection", "operator", "frozen", "later", "look", "cancel"]):
+        match choice.choice(
+            ["kernel", "plugin", "plugin", "connection", "operator", "frozen", "later", "look", "cancel", "urgent"]
+        ):
             case "kernel":
                 self.survival = choice.choice([0.0, 0.5, 1.0])
                 for _ in range(choice.choice([1, 1, 2, 3])):
@@ -100,9 +103,13 @@ class Chaos:
                 self.look(choice.choice(world.clients))
             case "cancel" if choice.random() < 0.2:
                 self.cancel()
+            case "urgent" if len(self.jobs) < 2 * JOBS:
+                self.submit(len(self.jobs) // 2, urgent=True)
 
     def command(self, plugin: str) -> None:
-        kind = self.choice.choice([Type.PLUGIN_STOP, Type.PLUGIN_START, Type.PLUGIN_RESTART, Type.PLUGIN_KILL, Type.PLUGIN_RESET])
+        kind = self.choice.choice(
+            [Type.PLUGIN_STOP, Type.PLUGIN_START, Type.PLUGIN_RESTART, Type.PLUGIN_KILL, Type.PLUGIN_RESET]
+        )
         self.world.ask(self.operator, Request(kind, {"plugin": plugin}, key=f"k{self.choice.random()}"))
 
     def cancel(self) -> None:
@@ -110,7 +117,9 @@ class Chaos:
         if known:
             job = self.choice.choice(known)
             self.cancelled.add(job)
-            self.world.ask(self.operator, Request(Type.JOB_CANCEL, {"job": job}, key=f"c{self.choice.random()}"), self.told)
+            self.world.ask(
+                self.operator, Request(Type.JOB_CANCEL, {"job": job}, key=f"c{self.choice.random()}"), self.told
+            )
 
     def look(self, client: Client) -> None:
         """What somebody was told is never taken back."""
@@ -137,6 +146,17 @@ class Chaos:
         self.world.step()
         if self.world.events_fed != before:
             assert unpacked(self.world.image) == unpacked(image_of(self.world.kernel))
+            self.account()
+
+    def account(self) -> None:
+        """Whatever a job counts on is in the hands of a process that exists."""
+        kernel = self.world.kernel
+        for lease in [
+            lease for job in kernel.jobs.active.values() for work in job.works.values() for lease in work.live
+        ]:
+            assert kernel.scheduler.leases.get(lease.number, lease.epoch, lease.incarnation) is lease
+            assert not lease.revoked
+            assert kernel.supervisor.of_incarnation(lease.incarnation) is not None
 
     def run(self) -> None:
         for _ in range(FAULTS):
@@ -155,11 +175,21 @@ class Chaos:
         """The operator starts what was stopped or has failed."""
         for name, component in self.world.kernel.supervisor.components.items():
             if str(component.state) in ("down", "failed"):
-                self.world.ask(self.operator, Request(Type.PLUGIN_START, {"plugin": name}, key=f"s{self.choice.random()}"))
+                self.world.ask(
+                    self.operator, Request(Type.PLUGIN_START, {"plugin": name}, key=f"s{self.choice.random()}")
+                )
 
     def standing(self) -> str:
         kernel = self.world.kernel
-        jobs = [(job.id, str(job.state), job.cause, [(w.place, w.epoch, [x.place for x in w.live]) for w in job.works.values()]) for job in kernel.jobs.active.values()]
+        jobs = [
+            (
+                job.id,
+                str(job.state),
+                job.cause,
+                [(w.place, w.epoch, [x.place for x in w.live]) for w in job.works.values()],
+            )
+            for job in kernel.jobs.active.values()
+        ]
         return f"{jobs} {[(i.name, str(i.state), i.cause) for i in kernel.supervisor.instances()]}"
 
     def examine(self) -> None:
@@ -197,12 +227,12 @@ def chaos(seed: int) -> None:
     world.examine()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(16))
 def test_nothing_is_lost_and_nothing_takes_effect_twice(seed: int) -> None:
     chaos(seed)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(1000, 3000))
+@pytest.mark.parametrize("seed", range(1000, 1200))
 def test_nothing_is_lost_in_many_other_ways(seed: int) -> None:
     chaos(seed)

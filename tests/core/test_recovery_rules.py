@@ -55,7 +55,10 @@ def die_of_it(rig: Rig, status: int = -11) -> None:
 
 
 def one_at_a_time(attempts: int = 2) -> tuple[Rig, Address, str]:
-    rig = Rig(dataclasses.replace(HELLO, restart=dataclasses.replace(FRAGILE, backoff_base=0.0)), limits=Limits(attempts=attempts))
+    rig = Rig(
+        dataclasses.replace(HELLO, restart=dataclasses.replace(FRAGILE, backoff_base=0.0)),
+        limits=Limits(attempts=attempts),
+    )
     client = rig.client()
     return rig, client, submit(rig, client)
 
@@ -82,7 +85,11 @@ def test_while_others_get_on_the_work_is_poison_after_its_attempts() -> None:
         for message in list(rig.inbox[plugin("hello", instance.incarnation)]):
             if message.type is Type.LEASE and message.body["job"] == good:
                 address = plugin("hello", instance.incarnation)
-                body = {"lease": message.body["lease"], "epoch": message.body["epoch"], "outputs": {"greeted": rig.put(address, b"x")}}
+                body = {
+                    "lease": message.body["lease"],
+                    "epoch": message.body["epoch"],
+                    "outputs": {"greeted": rig.put(address, b"x")},
+                }
                 assert rig.ask(address, Type.DONE, body).type is Type.ACK
     assert rig.document(client, good)["state"] == "done"
     second = next(i for i in rig.kernel.supervisor.instances() if rig.kernel.scheduler.leases.load(i.incarnation))
@@ -394,7 +401,9 @@ def test_two_who_claim_the_same_lease_do_not_harm_the_kernel() -> None:
     rig = Rig(dataclasses.replace(HELLO, replicas=2))
     client = rig.client()
     job = submit(rig, client)
-    owner = next(i.incarnation for i in rig.kernel.supervisor.instances() if rig.kernel.scheduler.leases.load(i.incarnation))
+    owner = next(
+        i.incarnation for i in rig.kernel.supervisor.instances() if rig.kernel.scheduler.leases.load(i.incarnation)
+    )
     liar = 3 - owner
     lease = rig.read(plugin("hello", owner), Type.LEASE).body
     reboot(rig)
@@ -489,3 +498,27 @@ def test_a_silent_plugin_that_has_ended_is_not_looked_at_any_more() -> None:
     rig.kill("hello")
     rig.advance(5.0)
     assert not rig.kernel.liveness._looks
+
+
+def test_a_batch_costs_the_same_however_many_there_are() -> None:
+    """Sources of artifacts that the kernel looks at while a batch is done: not those of the batches before."""
+    rig = Rig(*QEC)
+    client = rig.client()
+    job = rig.submit(client, shots=60, batch=1)
+    rig.boot()
+    active = rig.kernel.jobs.active[job]
+    looked = [0]
+
+    class Counted(dict[Any, Any]):
+        def values(self) -> Any:
+            looked[0] += len(self)
+            return super().values()
+
+    active.sources = Counted(active.sources)
+    costs = []
+    for _ in range(50):
+        looked[0] = 0
+        rig.work("stim_adapter")
+        rig.work("matching_tracker", {"sum": {"counts": {"0": 1}}})
+        costs.append(looked[0])
+    assert costs[-1] == costs[0]
