@@ -103,6 +103,10 @@ class Type(IntEnum):
     PLUGIN_KILL = 405
     PLUGIN_RESET = 406
     PLUGIN_FAULT = 407
+    PLUGIN_SHOW = 408
+    PLUGIN_DOCUMENT = 409
+    PLUGIN_LOGS = 410
+    PLUGIN_LINES = 411
     # kernel
     STATUS = 500
     STATUS_REPLY = 501
@@ -111,6 +115,7 @@ class Type(IntEnum):
     EVENT = 504
     DRAIN = 505
     SHUTDOWN = 506
+    ACCEPT_LOSS = 507
 
 
 AREAS = {0: "session", 1: "artifacts", 2: "work", 3: "jobs", 4: "components", 5: "kernel"}
@@ -231,7 +236,7 @@ SPECS: dict[Type, Spec] = {
     Type.LEASE: _spec((_K,), "The right to do one piece of work. Ends by DONE or FAILED, or by REVOKE.", *_LEASE,
         *_JOB, Field("service", NAME, "service"), Field("op", NAME, "operation"),
         Field("batch", maybe(UINT), "index of the batch; nil for an operation of the whole job"),
-        Field("options", MAP, "options of the job, as submitted"), Field("shots", UINT, "shots of this batch, or of the job"),
+        Field("options", MAP, "options of the job, as submitted, but for `plan`"), Field("shots", UINT, "shots of this batch, or of the job"),
         Field("seed", UINT, "seed of this batch, or of the job"),
         Field("inputs", map_of(INPUT_KIND), "artifact kind -> digest and size"),
         Field("stream", maybe(STREAM_KIND), "stream to open, or nil"), Field("budget", SECONDS, "after which the lease expires"),
@@ -279,13 +284,23 @@ SPECS: dict[Type, Spec] = {
     Type.PLUGIN_FAULT: _spec((_P, _C), "Pass FAULT on to a component, or freeze it: the kernel sends SIGSTOP, and notices like anybody else. A plugin needs the right `fault`.", *_PLUGIN,
         Field("kind", one_of("crash", "hang", "slow", "freeze"), "what is done to it"), _FAULT_SECONDS,
         replies=(Type.ACK,), keyed=True),
+    Type.PLUGIN_SHOW: _spec((_C,), "Everything there is about a component.", *_PLUGIN, replies=(Type.PLUGIN_DOCUMENT,)),
+    Type.PLUGIN_DOCUMENT: _spec((_K,), "Everything there is about a component: {name, version, state, wanted, failed, deaths, instances, services, rank, replicas, needs, rights, readiness_timeout, restart, stop, limits}. Instances are rows as in PLUGIN_LISTING with their leases {lease, epoch, job, op, batch, age, revoked}.",
+        Field("document", MAP, "the component")),
+    Type.PLUGIN_LOGS: _spec((_C,), "The end of what a component has printed.", *_PLUGIN,
+        Field("lines", UINT, "so many lines at the most (default 50, at most 1000)", False), replies=(Type.PLUGIN_LINES,)),
+    Type.PLUGIN_LINES: _spec((_K,), "The end of a log, the oldest line first.", Field("lines", list_of(TEXT), "lines without their end")),
 
     Type.STATUS: _spec((_C,), "The kernel at a glance.", replies=(Type.STATUS_REPLY,)),
     Type.STATUS_REPLY: _spec((_K,), "The kernel at a glance.",
         Field("version", TEXT, "version of the daemon"), Field("pid", UINT, "process id of the daemon"), Field("boot", UINT, "boot number"),
         Field("state", one_of("starting", "ready", "degraded", "draining", "stopping"), "state of the kernel"),
         Field("jobs", map_of(UINT), "job state -> number of jobs"), Field("plugins", map_of(TEXT), "component -> state"),
-        Field("counters", map_of(UINT), "late, malformed, refused, ... since start")),
+        Field("counters", map_of(UINT), "late, malformed, refused, ... since start"),
+        Field("uptime", SECONDS, "since the daemon was started", False),
+        Field("journal", MAP, "{position, fault, rolled_back}: number of the last record; what is wrong, empty where nothing is", False),
+        Field("adopted", list_of(TEXT), "processes that have outlived an earlier boot, as PLUGIN_LISTING names them", False),
+        Field("space", map_of(UINT), "{free, total}: bytes of the file system of the state directory; empty until it has been looked at", False)),
     Type.SNAPSHOT: _spec((_C,), "State and sequence number of every topic with this prefix.",
         Field("prefix", TEXT, "prefix of topics; empty for all"), replies=(Type.SNAPSHOT_REPLY,)),
     Type.SNAPSHOT_REPLY: _spec((_K,), "State and sequence number of topics.",
@@ -294,4 +309,6 @@ SPECS: dict[Type, Spec] = {
         Field("topic", TEXT, "topic"), Field("seq", UINT, "1, 2, 3, ... in each topic and boot"), Field("state", MAP, "the whole state of the topic")),
     Type.DRAIN: _spec((_C,), "Take no new jobs (`on`), or take them again.", Field("on", FLAG, "whether to drain"), replies=(Type.ACK,), keyed=True),
     Type.SHUTDOWN: _spec((_C,), "Stop all components in order, then the daemon.", replies=(Type.ACK,), keyed=True),
+    Type.ACCEPT_LOSS: _spec((_C,), "The journal has lost records (`rolled_back`): accept that, and go on with what there is. Without effect where nothing is lost.",
+        replies=(Type.ACK,), keyed=True),
 }  # fmt: skip

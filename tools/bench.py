@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure qcosd beside what this machine cannot do without: `tools/bench NAME [--json]`.
 
-NAME is a case, or `speed` for those up to `decoders`:
+NAME is a case, or `speed` for what takes a minute in all (the cases marked *):
   cold    GHZ-4, d = 5, p = 1e-3, 1000 shots, from nothing: `qcosctl run` with its private daemon
   warm    the same on a running daemon: the first job of its life, and a later one
   status  `qcosctl status`, start of the interpreter included

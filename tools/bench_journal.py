@@ -7,22 +7,26 @@ import asyncio
 import os
 import sqlite3
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from qcosd.core.image import Entity, Image
 from qcosd.core.records import Record, RecordType
 from qcosd.shell.journal import Journal
 from qcosd.shell.journal_file import JournalFile
+from qcosd.shell.main import SWITCH_INTERVAL
 
 ONE_BY_ONE = 1000  # appends, each after the last is durable
 TOGETHER = 20_000  # appends, of which WAITING are not durable yet
 WAITING = 256
 BODY = {"job": "j" * 24, "state": "done", "artifact": "0" * 64, "text": "x" * 100}
+ENTITIES = 1000  # that the records are about, in turn
 KINDS = {"power": RecordType.OUTPUT, "crash": RecordType.LEASE}
 
 Row = dict[str, Any]
@@ -31,6 +35,7 @@ Row = dict[str, Any]
 def rows(row: Callable[..., Row], place: Path) -> list[Row]:
     """Rows as `tools/bench` prints them; `place` is on the disk to be measured."""
     found = []
+    sys.setswitchinterval(SWITCH_INTERVAL)  # as the daemon does
     for name, kind in KINDS.items():
         floor = bare_sqlite(place / f"{name}.db", "FULL" if name == "power" else "NORMAL")
         (place / name).mkdir()
@@ -49,12 +54,13 @@ def rows(row: Callable[..., Row], place: Path) -> list[Row]:
 async def appended(place: Path, kind: RecordType) -> tuple[list[float], float]:
     """Seconds of each append that waits for the one before; appends a second when many wait."""
     loop = asyncio.get_running_loop()
-    file = JournalFile(place)
+    file = JournalFile(place, _fold, _touched)
     told: asyncio.Queue[int] = asyncio.Queue()
     journal = Journal(loop, file, told.put_nowait, print)
 
     def append() -> None:
-        journal.append([Record(kind, BODY, 0.0)], journal.position + 1)
+        name = str(journal.position % ENTITIES)
+        journal.append([Record(kind, {"name": name, **BODY}, 0.0)], journal.position + 1)
 
     alone = []
     for _ in range(ONE_BY_ONE):
@@ -71,6 +77,15 @@ async def appended(place: Path, kind: RecordType) -> tuple[list[float], float]:
     rate = TOGETHER / (time.perf_counter() - start)
     journal.close()
     return alone, rate
+
+
+def _touched(record: Record) -> tuple[Entity, ...]:
+    return (("bench", record.body["name"]),)
+
+
+def _fold(image: Image, records: Iterable[Record]) -> None:
+    for record in records:
+        image.setdefault("bench", {})[record.body["name"]] = record.body
 
 
 def bare_sqlite(path: Path, synchronous: str) -> list[float]:

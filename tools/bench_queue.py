@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chaos_world import World, WorldError
+from chaos_world import World, WorldError, only
 
 from qcosd.sdk.async_client import Client
 from qcosd.sdk.client import BlockingClient
@@ -35,15 +35,9 @@ def rows(row: Callable[..., Row]) -> list[Row]:
     found: list[Row] = []
     first: dict[str, float] = {}
     for size in SIZES:
-        with World(config=_only_hello()) as world:
+        with World(config=only("hello")) as world:
             found += _size(row, world, size, first)
     return found
-
-
-def _only_hello() -> str:
-    folder = Path(__file__).resolve().parents[1] / "plugins"
-    others = sorted(path.parent.name for path in folder.glob("*/plugin.toml") if path.parent.name != "hello")
-    return f"[plugins]\ndisable = [{', '.join(f'{name!r}' for name in others)}]\n"
 
 
 def _size(row: Callable[..., Row], world: World, size: int, first: dict[str, float]) -> list[Row]:

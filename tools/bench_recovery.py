@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgpack
-from chaos_world import LOOK, World, WorldError
+from chaos_world import LOOK, ROOT, World, WorldError, only
 
 from qcosd.protocol import Message, Type
 from qcosd.sdk.boot import BOOT_VARIABLE
 from qcosd.sdk.client import BlockingClient
 from qcosd.sdk.lone_bus import Breach, LoneBus
 
-ROOT = Path(__file__).resolve().parents[1]
 HELLO = [sys.executable, "-m", "qcos_plugins.hello.main"]
 REPEATS = 21
 FREEZES = 5
@@ -344,16 +343,13 @@ def _start_of(code: str) -> float:
 def _world(changes: str = "") -> Iterator[World]:
     """A world whose one plugin is `hello`, with a manifest that lets it be killed as often as it takes. Others would take the
     processors while it starts."""
-    others = sorted(
-        path.parent.name for path in (ROOT / "plugins").glob("*/plugin.toml") if path.parent.name != "hello"
-    )
     with tempfile.TemporaryDirectory(prefix="qcos-b-", dir="/tmp") as name:
         folder = Path(name) / "hello"
         shutil.copytree(ROOT / "plugins" / "hello", folder)
         manifest = folder / "plugin.toml"
         text = manifest.read_text().replace("[restart]\n", "[restart]\nmax_deaths = 1000\nstable_after = 0.5\n")
         manifest.write_text(changes + text)
-        with World("--plugin-dir", name, config=f"[plugins]\ndisable = {others}\n") as world:
+        with World("--plugin-dir", name, config=only("hello")) as world:
             with BlockingClient(world.runtime, connect_grace=PATIENCE) as client:
                 if not any(event.state["state"] == "ready" for event in client.events(["plugin.hello"], PATIENCE)):
                     raise RuntimeError("hello does not get ready")

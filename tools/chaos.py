@@ -192,7 +192,7 @@ class Campaign:
 def undisturbed(jobs: Sequence[Spec], patience: float) -> list[Course]:
     """The reference: the same jobs in a world of their own."""
     with World() as world:
-        courses = Clients(world.runtime, jobs, CLIENTS, patience).start().join()
+        courses = Clients(world.runtime, jobs, CLIENTS, 10 * patience).start().join()
     if bad := [course for course in courses if course.lost or course.failed]:
         sys.exit(f"the undisturbed run has failed already: {bad[0].spec}: {bad[0].trouble or bad[0].document}")
     return courses

@@ -31,6 +31,17 @@ LOOK = 0.01  # seconds between two looks at what cannot be waited for
 STOPPING = 30.0  # seconds that an ordered stop may take
 
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def only(*names: str) -> str:
+    """A configuration in which no other plugin is started: what is measured must not wait for what is not."""
+    others = sorted(
+        path.parent.name for path in (ROOT / "plugins").glob("*/plugin.toml") if path.parent.name not in names
+    )
+    return f"[plugins]\ndisable = {others}\n"
+
+
 class WorldError(Exception):
     """The world does not do what everything else here rests on."""
 

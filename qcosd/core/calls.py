@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qcosd.core import inspection, recovery
 from qcosd.core.components import Component, Instance
-from qcosd.core.effects import SIGSTOP, Signal
+from qcosd.core.effects import SIGSTOP, LogRead, Signal
 from qcosd.core.events import Channel
+from qcosd.core.given_plan import GivenPlan
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Ended
 from qcosd.core.lifecycle import State, Trigger
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from qcosd.core.kernel import Kernel
 
 LISTED = 100  # jobs of a listing that names no limit
+LOGGED = 50  # lines of a log where the request names no number
+MOST_LOGGED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,9 @@ def _progress(kernel: Kernel, call: Call) -> None:
 
 def _done(kernel: Kernel, call: Call) -> Reply:
     body = call.body
-    kernel.reports.done(*call.lease, body["outputs"], body.get("facts", {}), body.get("summary"), call.now, body.get("stream"))
+    kernel.reports.done(
+        *call.lease, body["outputs"], body.get("facts", {}), body.get("summary"), call.now, body.get("stream")
+    )
     return Reply(Type.ACK, after=kernel.outbox.position)
 
 
@@ -114,25 +120,22 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
         if not kernel.blobs.has(sha):
             raise Refused("no_such_artifact", f"the input `{kind}` was not stored before: {sha}")
     _refuse_unknown_settings(kernel, call.body["options"].get("set"))
-    _refuse_unknown_components(kernel, call.body["options"].get("use"))
-    planned = _planned(kernel, call.body["options"].get("plan"))
-    job = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now, planned)
+    _refuse_unknown_components(kernel, call.body["options"].get("use"), "use")
+    given = _given_plan(kernel, call.body["options"].get("plan"))
+    job = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now, given)
     kernel.scheduler.replan(job, call.now)
     return Reply(Type.JOB_ACCEPTED, {"job": job.id})
 
 
-def _planned(kernel: Kernel, plan: object) -> dict[str, str]:
-    """Artifacts of a plan that a job is to follow. Raises Refused."""
-    if plan is None:
-        return {}
-    artifacts = plan.get("artifacts") if isinstance(plan, dict) else None
-    if not isinstance(artifacts, dict) or not all(type(text) is str for pair in artifacts.items() for text in pair):
-        raise Refused("bad_input", "plan: has no map `artifacts` from kinds to digests")
-    for kind, sha in artifacts.items():
+def _given_plan(kernel: Kernel, table: object) -> GivenPlan:
+    """The plan that a job is to follow: whom and what it names must be there. Raises Refused."""
+    given = GivenPlan.of(table)
+    _refuse_unknown_components(kernel, given.use, "plan")
+    for kind, sha in given.artifacts.items():
         if not kernel.blobs.has(sha):
             text = f"the artifact `{kind}` of the plan is not kept any more: run the job without its plan"
             raise Refused("no_such_artifact", text)
-    return artifacts
+    return given
 
 
 def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
@@ -143,7 +146,7 @@ def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
         raise Refused("bad_input", f"set: no plugin knows {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 
 
-def _refuse_unknown_components(kernel: Kernel, use: object) -> None:
+def _refuse_unknown_components(kernel: Kernel, use: object, option: str) -> None:
     """A component that is asked for must exist and offer the service."""
     offers: dict[str, list[str]] = {}
     for name, component in kernel.supervisor.components.items():
@@ -151,10 +154,10 @@ def _refuse_unknown_components(kernel: Kernel, use: object) -> None:
             offers.setdefault(service, []).append(name)
     for service, name in use.items() if isinstance(use, dict) else ():
         if service not in offers:
-            raise Refused("bad_input", f"use: nobody offers {service!r}; services: {', '.join(sorted(offers))}")
+            raise Refused("bad_input", f"{option}: nobody offers {service!r}; services: {', '.join(sorted(offers))}")
         if name not in offers[service]:
             known = ", ".join(sorted(offers[service]))
-            raise Refused("bad_input", f"use: {name!r} does not offer {service}; components that do: {known}")
+            raise Refused("bad_input", f"{option}: {name!r} does not offer {service}; components that do: {known}")
 
 
 def _job_list(kernel: Kernel, call: Call) -> Reply:
@@ -198,6 +201,17 @@ def _plugin_list(kernel: Kernel, call: Call) -> Reply:
     return Reply(
         Type.PLUGIN_LISTING, {"plugins": [row for component in components for row in component.describe(call.now)]}
     )
+
+
+def _plugin_show(kernel: Kernel, call: Call) -> Reply:
+    document = inspection.component_document(kernel, _component(kernel, call), call.now)
+    return Reply(Type.PLUGIN_DOCUMENT, {"document": document})
+
+
+def _plugin_logs(kernel: Kernel, call: Call) -> None:
+    name, lines = _component(kernel, call).name, min(call.body.get("lines", LOGGED), MOST_LOGGED)
+    kernel.requests.park(call.open_slot, inspection.log_subject(name, lines))
+    kernel.outbox.put(LogRead(name, lines))
 
 
 def _plugin_start(kernel: Kernel, call: Call) -> Reply | None:
@@ -251,8 +265,14 @@ def _status(kernel: Kernel, call: Call) -> Reply:
         "jobs": kernel.jobs.counts(),
         "plugins": {name: str(component.state) for name, component in kernel.supervisor.components.items()},
         "counters": dict(kernel.counters),
+        **inspection.status(kernel, call.now),
     }
     return Reply(Type.STATUS_REPLY, body)
+
+
+def _accept_loss(kernel: Kernel, call: Call) -> Reply:
+    recovery.accept(kernel, call.now)
+    return Reply(Type.ACK, after=kernel.outbox.position)
 
 
 def _snapshot(kernel: Kernel, call: Call) -> Reply:
@@ -337,8 +357,11 @@ HANDLERS: dict[Type, Handler] = {
     Type.PLUGIN_KILL: _plugin_kill,
     Type.PLUGIN_RESET: _plugin_reset,
     Type.PLUGIN_FAULT: _plugin_fault,
+    Type.PLUGIN_SHOW: _plugin_show,
+    Type.PLUGIN_LOGS: _plugin_logs,
     Type.STATUS: _status,
     Type.SNAPSHOT: _snapshot,
     Type.DRAIN: _drain,
     Type.SHUTDOWN: _shutdown,
+    Type.ACCEPT_LOSS: _accept_loss,
 }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -175,3 +176,18 @@ class Component:
     def describe(self, now: float) -> list[dict[str, Any]]:
         """Rows of PLUGIN_LISTING, one for each instance."""
         return [instance.describe(now) for instance in self.instances]
+
+
+def serviceable(components: Collection[Component], component: Component, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether a component, and what it waits for, will be ready without anybody's help. ``seen``: who waits for it."""
+    if not component.serviceable or component.name in seen:
+        return False
+    if component.state is not State.WAITING:
+        return True
+    return all(
+        any(
+            service in other.manifest.services and serviceable(components, other, seen | {component.name})
+            for other in components
+        )
+        for service in component.manifest.needs
+    )

@@ -133,6 +133,15 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class LogRead:
+    """Read the last lines of a component's log, of this life of the daemon or an earlier one. Report LogTail."""
+
+    component: str
+    lines: int
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnect:
     """Close the connection of a peer and refuse its identity for ``cooldown`` seconds. PeerGone need not follow."""
 
@@ -170,5 +179,5 @@ class Exit:
 
 Effect = (
     Send | Publish | Subscription | Spawn | Signal | Append | BlobWrite | BlobDrop
-    | BlobRead | BlobDelete | Look | Disconnect | Notify | Log | Exit
+    | BlobRead | BlobDelete | Look | LogRead | Disconnect | Notify | Log | Exit
 )  # fmt: skip

@@ -170,6 +170,23 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class LogTail:
+    """Answer to a LogRead: the last lines of a component's log, the oldest first. ``asked``: as many as were wanted."""
+
+    component: str
+    asked: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes of the file system of the state directory: those that the daemon could still use, and all."""
+
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Durable:
     """Every record up to ``position`` is as safe as its type asks for."""
 
@@ -211,5 +228,5 @@ class Tick:
 
 Event = (
     Start | Stop | Received | PeerGone | Subscribe | Spawned | SpawnFailed | Exited | Frozen | Vitals
-    | LogLine | Durable | JournalHealth | BlobWritten | BlobData | Tick
+    | LogLine | LogTail | Space | Durable | JournalHealth | BlobWritten | BlobData | Tick
 )  # fmt: skip

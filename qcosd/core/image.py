@@ -23,6 +23,7 @@ Entity = tuple[str, str]  # area, name
 VERSIONS: dict[str, int] = {}  # area -> version of the layout of its bodies, where that is not 1
 # Area and version of a body -> what makes it a body of the next version. The previous version of each area has to be here.
 UPGRADES: dict[tuple[str, int], Upgrade] = {}
+BOOTS_KEPT = 100  # starts of the daemon that are remembered
 
 
 def fold(image: Image, records: Iterable[Record]) -> None:
@@ -36,6 +37,11 @@ def fold(image: Image, records: Iterable[Record]) -> None:
 def touched(record: Record) -> tuple[Entity, ...]:
     """The entities that a record may make, change or remove."""
     return _RULES[record.type][0](record)
+
+
+def later_boots(times: Iterable[list[Any]], boot: int, at: float) -> list[list[Any]]:
+    """The latest starts of the daemon with one more: boot number, seconds since the epoch."""
+    return [*times, [boot, at]][-BOOTS_KEPT:]
 
 
 class Folding:
@@ -96,7 +102,9 @@ def _incarnation(apply: Callable[[Image, Record], None]) -> Apply:
 
 
 def _boot(folding: Folding, record: Record) -> None:
-    folding.put("kernel", "boot", {"last": record.body["boot"]})
+    times = folding.image.get("kernel", {}).get("boot", {}).get("times", [])
+    boot = record.body["boot"]
+    folding.put("kernel", "boot", {"last": boot, "times": later_boots(times, boot, record.at)})
 
 
 def _rollback_accepted(folding: Folding, record: Record) -> None:

@@ -17,6 +17,7 @@ from qcosd.core.demand import Plan, Provider, Step
 from qcosd.core.provenance import Guilty, Source, tainted
 from qcosd.core.records import RecordType
 from qcosd.core.results import Summary, merge
+from qcosd.core.story import Story, tell
 from qcosd.core.terms import Terms
 from qcosd.core.work import Lease, Work
 
@@ -82,6 +83,8 @@ class Job:
     steps_done: int = 0  # of the whole job
     booted: float | None = None  # first work of the whole job
     running: float | None = None  # first batch
+    held_by: str = ""  # what it waits for that is not there
+    story: Story = field(default_factory=Story)
     # volatile
     state: JobState = JobState.QUEUED
     cause: str = ""
@@ -185,6 +188,7 @@ class Job:
 
     def apply(self, kind: RecordType, body: dict[str, Any], at: float) -> None:
         """Let a record of this job have its effect. ``at``: when it was written."""
+        tell(self, kind, body, at)
         _RULES[kind](self, body, at)
 
     def _leased(self, body: dict[str, Any], at: float) -> None:
@@ -315,6 +319,9 @@ class Job:
     def _degraded(self, body: dict[str, Any], at: float) -> None:
         self.degraded.append(body["text"])
 
+    def _held(self, body: dict[str, Any], at: float) -> None:
+        self.held_by = body["cause"]
+
     def _step(self, body: dict[str, Any], at: float) -> None:
         self.steps.append(Step.of(body["parts"]))
 
@@ -336,5 +343,6 @@ _RULES: dict[RecordType, Callable[[Job, dict[str, Any], float], None]] = {
     RecordType.BATCHES: Job._batches,
     RecordType.REVIEW: Job._reviewed,
     RecordType.DEGRADED: Job._degraded,
+    RecordType.HOLD: Job._held,
 }
 JOB_RULES = frozenset(_RULES)

@@ -12,6 +12,7 @@ from qcosd.core.batches import Batches
 from qcosd.core.demand import Step
 from qcosd.core.job import Fence, Job
 from qcosd.core.provenance import Source
+from qcosd.core.story import Story
 from qcosd.core.terms import Terms
 from qcosd.core.work import Lease, Work
 
@@ -20,7 +21,10 @@ def accepted(body: dict[str, Any], at: float) -> Job:
     """A job as its first record has it."""
     inputs = dict(body["inputs"])
     artifacts = {**body["planned"], **inputs}
-    return Job(int(body["job"]), body["owner"], body["options"], inputs, Terms(**body["terms"]), at, artifacts)
+    job = Job(int(body["job"]), body["owner"], body["options"], inputs, Terms(**body["terms"]), at, artifacts)
+    job.chosen, job.facts = dict(body["providers"]), dict(body["facts"])
+    job.story.tell(at, "accepted", owner=job.owner, shots=job.terms.shots, seed=job.terms.seed)
+    return job
 
 
 def body_of(job: Job) -> dict[str, Any]:
@@ -63,6 +67,8 @@ def body_of(job: Job) -> dict[str, Any]:
         "steps_done": job.steps_done,
         "booted": job.booted,
         "running": job.running,
+        "held_by": job.held_by,
+        "story": job.story.body(),
     }
 
 
@@ -86,6 +92,7 @@ def job_of(body: dict[str, Any]) -> Job:
     job.restarts, job.shots_restarted = body["restarts"], body["shots_restarted"]
     job.degraded, job.steps_done = list(body["degraded"]), body["steps_done"]
     job.booted, job.running = body["booted"], body["running"]
+    job.held_by, job.story = body["held_by"], Story.of(body["story"])
     for table in body["works"]:
         work = _work(job, table)
         job.works[work.name] = work

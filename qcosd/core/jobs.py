@@ -12,6 +12,7 @@ from typing import Any
 from qcosd.core.alarms import Alarms
 from qcosd.core.demand import Step
 from qcosd.core.events import Limits
+from qcosd.core.given_plan import GivenPlan
 from qcosd.core.job import Job, JobState
 from qcosd.core.job_image import accepted, job_of
 from qcosd.core.outbox import Outbox
@@ -48,13 +49,12 @@ class Jobs:
         self._ended: list[Job] = []
         self._forgotten: list[str] = []
         self.last = 0  # number given last
+        self.boots: list[list[Any]] = []  # the latest starts of the daemon: boot number, seconds since the epoch
         self.active: dict[str, Job] = {}
         self.history: dict[str, Ended] = {}
 
-    def submit(
-        self, owner: str, inputs: dict[str, str], options: dict[str, Any], now: float, planned: dict[str, str]
-    ) -> Job:
-        """Accept a job. ``planned``: artifacts of an earlier run that it takes instead of making its own. Raises Refused."""
+    def submit(self, owner: str, inputs: dict[str, str], options: dict[str, Any], now: float, given: GivenPlan) -> Job:
+        """Accept a job. ``given``: the plan of an earlier run that it follows. Raises Refused."""
         if len(self.active) >= self._limits.jobs_waiting:
             raise Refused("over_quota", f"{len(self.active)} jobs have not ended")
         terms = Terms.of(options, self._limits)
@@ -65,7 +65,9 @@ class Jobs:
             "inputs": inputs,
             "options": options,
             "terms": asdict(terms),
-            "planned": planned,
+            "planned": given.artifacts,
+            "providers": given.providers,
+            "facts": given.facts,
         }
         self._outbox.append(RecordType.JOB_ACCEPTED, now, **body)
         job = accepted(body, now + self._outbox.wall)
@@ -128,6 +130,11 @@ class Jobs:
             job.state, job.cause = state, cause
             self.publish(job)
 
+    def hold(self, job: Job, cause: str, now: float) -> None:
+        """Note what a job waits for that is not there; nothing, with an empty cause."""
+        if job.held_by != cause:
+            self.record(job, RecordType.HOLD, now, cause=cause)
+
     def deliver(
         self, work: Work, outputs: dict[str, str], facts: dict[str, Any], summary: Summary | None, now: float
     ) -> None:
@@ -171,6 +178,9 @@ class Jobs:
         job.cause = error["message"] if error else ""
         job.stage = ""
         job.fraction = 1.0 if state is JobState.DONE else job.fraction
+        job.story.tell(
+            job.ended, "ended", state=str(state), **({"error": error["name"], "reason": job.cause} if error else {})
+        )
         del self.active[job.id]
         self._alarms.clear(("job", job))
         document = self.document(job, now)
@@ -210,6 +220,7 @@ class Jobs:
             "facts": dict(job.facts),
             "summary": job.summary,
             "plan": plan_of(job),
+            "story": job.story.document((boot, at) for boot, at in self.boots),
             "fenced": {name: fence.reason for name, fence in job.fences.items()},
             "restarts": job.restarts,
             "shots_restarted": job.shots_restarted,
@@ -234,9 +245,13 @@ class Jobs:
 
 
 def plan_of(job: Job) -> dict[str, Any]:
-    """The choices of a job: who did what, and what the whole job was made with. The same program, seed and plan give the same bits."""
+    """The choices of a job: who did what, and what the whole job was made with. The same program, seed and plan give the same bits.
+
+    Whether something was checked changes no bits: checks are no part of it.
+    """
+    checks = {step.name for step in job.steps if step.checks}
     return {
-        "providers": dict(job.chosen),
+        "providers": {name: component for name, component in job.chosen.items() if name not in checks},
         "artifacts": {kind: sha for kind, sha in job.artifacts.items() if kind not in job.inputs},
         "batch": job.batches.size,
         "batches": len(job.batches.sizes),

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from qcosd.core import events, recovery
+from qcosd.core import events, inspection, recovery
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
@@ -64,13 +64,14 @@ class Kernel:
         self.scheduler = Scheduler(
             self.outbox, self.alarms, self.entropy, self.jobs, self.supervisor, self.blobs, start.limits, start.streams
         )  # fmt: skip
-        self.session = Session(self.outbox, self.peers, self.supervisor, start)
         self.reports = Reports(
             self.alarms, self.jobs, self.supervisor, self.blobs, self.scheduler, start.limits.attempts
         )  # fmt: skip
+        self.session = Session(self.outbox, self.peers, self.supervisor, self.liveness, self.reports, start)
         self.collector = Collector(self.outbox, self.alarms, self.blobs, self.jobs, start.limits)
         self.rolled_back = ""  # what the journal has lost, as long as nobody has accepted that
         self.journal_fault = ""
+        self.space: events.Space | None = None  # of the state directory
         self.draining = False
         self._started = False
         self._exiting = False
@@ -158,25 +159,15 @@ class Kernel:
     def _hello(self, event: events.Received, message: Message, peer: Peer | None, now: float) -> None:
         instance = self.supervisor.of_identity(event.address.identity) if event.channel is Channel.PLUGINS else None
         if instance is not None and (old := self.peers.of_incarnation(instance.incarnation)) not in (None, peer):
-            self._cut(
-                old, "connected anew", now
-            )  # nobody else has its token, and the end of a connection may be seen late
+            # Nobody else has its token, and the end of a connection may be seen late.
+            self._cut(old, "connected anew", now)
         try:
-            self.session.hello(event.channel, event.address, peer, message, now)
+            loss = self.session.hello(event.channel, event.address, peer, message, now)
         except ProtocolError as breach:
             self._breach(event, breach, now)
             return
-        if instance is not None:
-            if message.body.get("boot", 0) > self.start.boot:
-                seen = f"{instance.name} has seen boot {message.body['boot']}, and this is boot {self.start.boot}"
-                recovery.fence(self, seen, now)
-                return
-            self.liveness.watch(instance, now)
-            held = message.body.get("leases", [])
-            if any(row["lease"] > self.scheduler.leases.last for row in held):
-                recovery.fence(self, f"{instance.name} holds a lease that was never given out", now)
-            elif peer is None:
-                self.reports.reconcile(instance, held, now)
+        if loss:
+            recovery.fence(self, loss, now)
 
     def _call(self, peer: Peer, message: Message, now: float) -> None:
         """Hand a message to its handler; a request gets its one answer, now or when its slot is."""
@@ -276,7 +267,8 @@ class Kernel:
             return
         if (peer := self.peers.of_incarnation(incarnation)) is not None:
             self._part(peer)
-        self._lose(instance, instance.fault or reason, now)
+        reason = instance.fault or reason
+        self._lose(instance, reason, now)
         self.supervisor.exited(instance, reason, now)
         if instance.wanted:
             state = str(instance.state)
@@ -399,6 +391,8 @@ EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
     events.LogLine: Kernel._on_log_line,
     events.Durable: Kernel._on_durable,
     events.JournalHealth: Kernel._on_journal_health,
+    events.Space: inspection.on_space,
+    events.LogTail: inspection.on_log_tail,
     events.BlobWritten: Kernel._on_blob_written,
     events.BlobData: Kernel._on_blob_data,
     events.Tick: Kernel._on_tick,

@@ -42,7 +42,7 @@ class Liveness:
         if instance.state is not State.READY:
             self._alarms.set(("silence", instance), now + SUSPECT)
             return
-        if now - peer.heard < SUSPECT:
+        if now < peer.heard + SUSPECT:  # not the difference: it may be rounded down, and the alarm be due again at once
             if self._looks.pop(instance, None) and instance.cause:
                 self._supervisor.explain(instance, "")
             self._alarms.set(("silence", instance), peer.heard + SUSPECT)

@@ -38,6 +38,7 @@ class RecordType(IntEnum):
     REVIEW = 20  # a check is over
     DEGRADED = 21
     JOB_FORGOTTEN = 22
+    HOLD = 24  # a job waits for a component that is not there (`cause`), or does so no more
     REQUEST_KEY = 30
     KEYS_FORGOTTEN = 31
 
@@ -51,7 +52,7 @@ UPGRADES: dict[tuple[RecordType, int], Upgrade] = {}
 CRASH_SAFE = frozenset(
     {
         RecordType.INCARNATION, RecordType.INCARNATION_PID, RecordType.INCARNATION_END, RecordType.STEP, RecordType.LEASE,
-        RecordType.LEASE_END, RecordType.WORK_BACK, RecordType.JOB_FORGOTTEN, RecordType.KEYS_FORGOTTEN,
+        RecordType.LEASE_END, RecordType.WORK_BACK, RecordType.HOLD, RecordType.JOB_FORGOTTEN, RecordType.KEYS_FORGOTTEN,
     }
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qcosd.core.events import Start
-from qcosd.core.image import Image
+from qcosd.core.image import Image, later_boots
 from qcosd.core.job import JobState
 from qcosd.core.job_image import body_of
 from qcosd.core.records import RecordType
@@ -21,6 +21,8 @@ def restore(kernel: Kernel, start: Start, now: float) -> None:
     """Take what the journal has. Nothing is started yet."""
     image = start.image
     last = {name: body["last"] for name, body in image.get("kernel", {}).items()}
+    known = image.get("kernel", {}).get("boot", {}).get("times", [])
+    kernel.jobs.boots = later_boots(known, start.boot, now + kernel.outbox.wall)
     kernel.blobs.restore(start.artifacts)
     kernel.supervisor.restore(image, start.survivors, now)
     kernel.jobs.restore(image.get("job", {}).values(), image.get("history", {}), last.get("jobs", 0), now)
@@ -48,11 +50,15 @@ def begin(kernel: Kernel, now: float) -> None:
 
 def image_of(kernel: Kernel) -> Image:
     """What the journal has, found from what is here: equal to the fold of all records."""
-    counters = {"boot": kernel.start.boot, "jobs": kernel.jobs.last, "numbers": kernel.scheduler.leases.last}
+    counters = {"jobs": kernel.jobs.last, "numbers": kernel.scheduler.leases.last}
     processes = kernel.supervisor.image()
     return {
         **processes,
-        "kernel": processes["kernel"] | {name: {"last": last} for name, last in counters.items() if last},
+        "kernel": {
+            **processes["kernel"],
+            **{name: {"last": last} for name, last in counters.items() if last},
+            "boot": {"last": kernel.start.boot, "times": kernel.jobs.boots},
+        },
         "job": {name: body_of(job) for name, job in kernel.jobs.active.items()},
         "history": {n: {"document": j.document, "owner": j.owner} for n, j in kernel.jobs.history.items()},
         "key": kernel.requests.image(),

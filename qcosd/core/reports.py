@@ -26,6 +26,7 @@ DEFER_FIRST, DEFER_MAX = 0.1, 8.0  # seconds until it is tried again: doubling
 STRIKES = (
     4  # deaths by a signal from outside that count as one: too little memory sends it, and so does somebody's hand
 )
+LAST_LINES, LONGEST_LINE = 5, 200  # of what a plugin printed before it died, for the story of the job
 HOPELESS = 2  # times the attempts of a work item after which it is poison even if nobody else got on
 
 
@@ -43,6 +44,11 @@ class Reports:
         self._works = scheduler.works
         self._leases = scheduler.leases
         self._attempts = attempts
+
+    @property
+    def last(self) -> int:
+        """Number of a lease or grant that was given out last."""
+        return self._leases.last
 
     # What plugins say
 
@@ -185,7 +191,8 @@ class Reports:
                 work.others = self._scheduler.done_by_others(work)
             streams = len(work.step.parts) > 1 and work.step.parts[1].operation.resumes
             goes_on = streams and indices == {0} and any(not lease.delivers for lease in work.live)
-            self._scheduler.again(work, reason, now, parts=(0,) if goes_on else None, **why)
+            said = [line[:LONGEST_LINE] for line in log][-LAST_LINES:]
+            self._scheduler.again(work, reason, now, parts=(0,) if goes_on else None, log=said, **why)
             if paid and self._is_poison(work):
                 often = f"{work.place} killed its plugin {work.deaths + work.strikes} times in a row"
                 text = f"{often}; the last time {reason}"

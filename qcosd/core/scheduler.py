@@ -114,11 +114,13 @@ class Scheduler:
 
     def _hold(self, job: Job, cause: str, now: float) -> None:
         """A job waits for a component that is not there."""
+        self._jobs.hold(job, cause, now)
         self._jobs.enter(job, JobState.HELD, cause)
         self._queue(job, now)
 
     def _advance(self, job: Job, now: float) -> None:
         """Find what a job can start now: batches once nothing is left to do for the whole job."""
+        self._jobs.hold(job, "", now)
         whole = [step for step in job.plan.steps if not step.per_batch]
         size, shots = job.batch_size(), job.terms.shots
         if len(whole) < len(job.plan.steps) and job.running is None:

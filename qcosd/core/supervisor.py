@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from qcosd.core.alarms import Alarms
-from qcosd.core.components import Component, Instance, Role
+from qcosd.core.components import Component, Instance, Role, serviceable
 from qcosd.core.effects import SIGKILL, SIGTERM, Signal, Spawn
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Address, Channel, Limits, Survivor
@@ -149,20 +149,7 @@ class Supervisor:
 
     def serviceable(self, component: Component) -> bool:
         """Whether the component, and what it waits for, will be ready without anybody's help."""
-        return self._serviceable(component, frozenset())
-
-    def _serviceable(self, component: Component, seen: frozenset[str]) -> bool:
-        if not component.serviceable or component.name in seen:
-            return False
-        if component.state is not State.WAITING:
-            return True
-        return all(
-            any(
-                service in other.manifest.services and self._serviceable(other, seen | {component.name})
-                for other in self.components.values()
-            )
-            for service in component.manifest.needs
-        )
+        return serviceable(self.components.values(), component)
 
     @property
     def at_rest(self) -> bool:
@@ -232,7 +219,6 @@ class Supervisor:
         self._outbox.append(RecordType.INCARNATION_END, now, incarnation=instance.incarnation, reason=reason)
         del self._alive[instance.incarnation]
         component, rule = instance.component, instance.component.manifest.restart
-        reason = instance.fault or reason
         trigger = self._sentence(instance, now)
         if trigger is Trigger.GAVE_UP:
             if rule.policy == "always":

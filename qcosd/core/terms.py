@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qcosd.core.events import Limits
+from qcosd.core.given_plan import GivenPlan
 from qcosd.core.requests import Refused
 from qcosd.schema import UINT_MAX
 
@@ -34,7 +35,7 @@ class Terms:
     @classmethod
     def of(cls, options: dict[str, Any], limits: Limits) -> Terms:
         """Read options. Raises Refused(bad_input) naming the option."""
-        extra = options.get("set") or {}
+        extra, given = options.get("set") or {}, GivenPlan.of(options.get("plan"))
         deadline = options.get("deadline")
         if deadline is not None and (type(deadline) not in (int, float) or not 0 < deadline <= limits.longest_deadline):
             raise Refused(
@@ -52,7 +53,7 @@ class Terms:
         if type(verify) is not bool:
             raise Refused("bad_input", f"verify: {verify!r} is not true or false")
         shots = _integer("shots", options.get("shots"), 1000, 1, MAX_SHOTS)
-        batch = _integer("batch", options.get("batch"), limits.batch, 1, 10**9)
+        batch = _integer("batch", given.batch or options.get("batch"), limits.batch, 1, 10**9)
         if shots > batch * MAX_BATCHES:
             raise Refused("bad_input", f"batch: {shots} shots make more than {MAX_BATCHES} batches of {batch}")
         return cls(
@@ -63,7 +64,7 @@ class Terms:
             target=target,
             deadline=deadline,
             credit=_integer("set.credit", extra.get("credit"), limits.credit, 1, limits.credit),
-            use=use,
+            use={**given.use, **use},
             verify=verify,
             discard_budget=_integer("discard_budget", options.get("discard_budget"), shots, 0, MAX_SHOTS),
         )

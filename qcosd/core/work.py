@@ -79,6 +79,7 @@ class Lease:
     incarnation: int
     # volatile
     revoked: bool = False
+    since: float = 0.0  # monotonic: when it was given, or taken up in this boot
     fraction: float = 0.0
 
     @property
@@ -144,7 +145,7 @@ class Lease:
             "service": operation.service,
             "op": operation.op,
             "batch": work.batch,
-            "options": job.options,
+            "options": {name: value for name, value in job.options.items() if name != "plan"},
             "shots": job.shots_of(work.batch),
             "seed": seed_of(job.terms.seed, work.batch),
             "inputs": {kind: {"sha": has[kind], "size": size(has[kind])} for kind in operation.consumes},

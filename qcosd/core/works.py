@@ -78,6 +78,7 @@ class Works:
 
     def watch(self, lease: Lease, now: float) -> None:
         """The budget of a lease begins."""
+        lease.since = now
         self._alarms.set(("lease", lease), now + lease.part.operation.budget)
 
     def settle(self, lease: Lease, now: float) -> None:

@@ -111,8 +111,9 @@ def _command(words: str | None) -> Callable[[], None] | None:
         raise bad_usage("--restart-daemon: names no command")
 
     def start() -> None:
-        # The daemon outlives this command, and Ctrl-C here is not meant for it.
-        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+        # The daemon outlives this command: Ctrl-C here is not meant for it, and it must not keep a pipe of ours open.
+        nothing = subprocess.DEVNULL
+        subprocess.Popen(argv, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
 
     return start
 

@@ -12,6 +12,7 @@ from qcosd.ctl import failure, output
 from qcosd.ctl.connection import daemon, daemon_options
 from qcosd.ctl.failure import Failure
 from qcosd.ctl.options import is_name
+from qcosd.ctl.plugin import plugin_log
 from qcosd.ctl.run import report
 from qcosd.ctl.submission import Submission, submission_options
 
@@ -108,6 +109,101 @@ def result(job_id: str, artifact: str | None, as_json: bool, runtime_dir: str | 
     if document["state"] not in ENDED:
         raise Failure(failure.FAILED, f"job {job_id} is {document['state']}: no result yet", name="not_finished")
     return report(document, as_json)
+
+
+@job.command()
+@_id_argument
+@daemon_options
+def explain(job_id: str, as_json: bool, runtime_dir: str | None) -> None:
+    """Tell the story of a job, from its acceptance on: who had what of it in hand, what went wrong, how it went on.
+
+    NAME/N is process number N of the plugin NAME (its incarnation). It is told also long after the job has ended.
+    """
+    from qcosd.ctl import story
+
+    with daemon(runtime_dir) as client:
+        document = client.job(job_id)
+    if as_json:
+        kept = (
+            "job",
+            "state",
+            "cause",
+            "submitted",
+            "seconds",
+            "restarts",
+            "shots_restarted",
+            "plan",
+            "error",
+            "story",
+        )
+        output.write_json({key: document.get(key) for key in kept})
+        return
+    output.write(f"job {job_id}: {document['state']}, submitted {output.clock(document['submitted'])}")
+    for line in story.told(document):
+        output.write(line)
+
+
+@job.command()
+@_id_argument
+@click.option("-n", "--lines", type=click.IntRange(0, 1000), default=20, show_default=True, help="Of each log.")
+@daemon_options
+def logs(job_id: str, lines: int, as_json: bool, runtime_dir: str | None) -> None:
+    """Show what plugins printed: those that died with work of the job, just before; and the end of the log of each that took part."""
+    from qcosd.ctl import story
+
+    with daemon(runtime_dir) as client:
+        document = client.job(job_id)
+        here = {row["name"].partition(":")[0] for row in client.plugins()}
+        tails = {name: plugin_log(client, name, lines) for name in story.people(document) if name in here}
+    deaths = [row for row in document.get("story") or [] if row.get("log")]
+    if as_json:
+        output.write_json({"job": job_id, "deaths": deaths, "logs": tails})
+        return
+    for row in deaths:
+        output.write(f"== {output.clock(row['at'])} {story.sentence(row)}")
+        output.write("\n".join(row["log"]))
+    for name, tail in tails.items():
+        output.write(f"== the log of {name} now")
+        output.write("\n".join(tail) or "(empty)")
+
+
+@job.command()
+@_id_argument
+@click.option("--plan", is_flag=True, help="Follow the plan of that run: the same choices, hence the same bits.")
+@daemon_options
+def rerun(job_id: str, plan: bool, as_json: bool, runtime_dir: str | None) -> None:
+    """Submit a job again, with the same inputs and options, and print the id of the new one.
+
+    The options hold the seed. What depends on time, such as how far the optimiser came within its budget, may be
+    different; with --plan it is taken from the earlier run, whose artifacts must still be there.
+    """
+    with daemon(runtime_dir) as client:
+        document = client.job(job_id)
+        options = dict(document["options"])
+        if plan:
+            options["plan"] = _plan_of(document)
+        new = client.submit(options, document["inputs"])
+    if as_json:
+        output.write_json({"job": new, "rerun_of": job_id, "plan": plan})
+    else:
+        output.write(new)
+
+
+def _plan_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The plan of a job, for another one to follow. Raises `Failure` where it cannot be followed exactly."""
+    job_id, found = document["job"], document["plan"]
+    if document["state"] != "done":
+        raise Failure(failure.FAILED, f"job {job_id} is {document['state']}: only a job that is done has a whole plan")
+    services: dict[str, set[str]] = {}
+    for name, component in found["providers"].items():
+        services.setdefault(name.partition(".")[0], set()).add(component)
+    for service, components in services.items():
+        if len(components) > 1:
+            several = " and ".join(sorted(components))
+            output.note(
+                f"job {job_id}: {service} was done by {several}; if one of them is not there another may do its part"
+            )
+    return {**found, "facts": {name: facts for name, facts in document["facts"].items() if name in found["providers"]}}
 
 
 @job.command()

@@ -22,8 +22,10 @@ COMMANDS = {
     "job": "qcosd.ctl.job:job",
     "plugin": "qcosd.ctl.plugin:plugin",
     "status": "qcosd.ctl.status:status",
+    "doctor": "qcosd.ctl.doctor:doctor",
     "events": "qcosd.ctl.events:events",
     "chaos": "qcosd.ctl.chaos:chaos",
+    "config": "qcosd.ctl.config:config",
     "decoders": "qcosd.ctl.decoders:decoders",
     "version": "qcosd.ctl.version:version",
 }

@@ -43,6 +43,14 @@ def clock(wall: Any) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall)) if isinstance(wall, int | float) else "-"
 
 
+def duration(seconds: float) -> str:
+    """A time span in its two largest units, such as `3 h 12 min`."""
+    whole = int(seconds)
+    parts = [(whole // 86_400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    first = next((i for i, (n, _) in enumerate(parts) if n), len(parts) - 1)
+    return " ".join(f"{n} {unit}" for n, unit in parts[first : first + 2])
+
+
 def _cell(value: Any) -> str:
     if value is None or value == "":
         return "-"

@@ -20,6 +20,15 @@ def status(as_json: bool, runtime_dir: str | None) -> None:
         return
     jobs = ", ".join(f"{n} {state}" for state, n in document["jobs"].items() if n) or "none"
     plugins = ", ".join(f"{name} {state}" for name, state in document["plugins"].items()) or "none"
-    output.write("qcosd {version}, pid {pid}, boot {boot}: {state}".format_map(document))
+    journal, adopted = document.get("journal") or {}, document.get("adopted") or []
+    up = f", up {output.duration(document['uptime'])}" if "uptime" in document else ""
+    output.write("qcosd {version}, pid {pid}, boot {boot}".format_map(document) + f"{up}: {document['state']}")
     output.write(f"jobs     {jobs}")
     output.write(f"plugins  {plugins}")
+    if adopted:
+        output.write(f"adopted  {', '.join(adopted)}")
+    if journal:
+        trouble = journal.get("rolled_back") or journal.get("fault")
+        output.write(
+            f"journal  {journal['position']} records" + (f"; {trouble}: see `qcosctl doctor`" if trouble else "")
+        )

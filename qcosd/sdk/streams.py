@@ -147,6 +147,8 @@ class StreamWriter(_Stream):
     def open(self) -> None:
         """Connect and prove the secret; ``send`` and ``recv`` do it by themselves."""
         while True:
+            if self._failed is not None:
+                raise self._failed
             try:
                 if self._granted is not None:
                     self._switch()
@@ -181,7 +183,8 @@ class StreamWriter(_Stream):
             grant, self._granted = self._granted, None
             assert grant is not None, "a link is given up for another one only"
             if self._woken is not None:
-                raise self._woken
+                self._failed = self._woken
+                raise self._failed
             old, self._link, self.grant = self._link, self._links(grant) or ZmqLink(grant), grant
         old.close(0.0)
         self._opened = False
@@ -207,8 +210,6 @@ class StreamWriter(_Stream):
         ``payload``: bytes or buffers, sent in C order and copied before the call returns.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._failed is not None:
-            raise self._failed
         self.open()
         while not self.session.may_send:
             if self.session.ended:

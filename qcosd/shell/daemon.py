@@ -222,6 +222,8 @@ class Daemon:
                 devices.journal.append(records, position)
             case effects.Look(incarnation):
                 self._events.append(events.Vitals(incarnation, devices.processes.cpu(incarnation)))
+            case effects.LogRead(component, lines):
+                self._events.append(events.LogTail(component, lines, tuple(devices.logs.tail(component, lines))))
             case effects.BlobWrite(ticket, sha, _, offset, data, last):
                 written = partial(self._blob_written, ticket, offset)
                 devices.artifacts.write(ticket, sha, offset, data, last, written)

@@ -105,7 +105,36 @@ class Logs:
         log = self._files.get(component)
         return log.new_lines(final=True) if log is not None else []
 
+    def tail(self, component: str, lines: int) -> list[str]:
+        """The last lines of a component's log, the oldest first, whoever was the daemon then; as far as a message holds them."""
+        path = self._directory / f"{component}.log"
+        found: list[bytes] = []
+        for part in (path, path.with_name(f"{path.name}.1")):
+            if len(found) < lines:
+                found = [*_last_bytes(part, MAX_BYTES).splitlines(), *found]
+        kept, room = [], MAX_BYTES
+        for line in reversed(found[-lines:] if lines else []):
+            kept.append(line[:MAX_LINE].decode("utf-8", "replace"))
+            room -= len(kept[-1]) + 8
+            if room < 0:
+                break
+        return kept[::-1]
+
     def close(self) -> None:
         for log in self._files.values():
             log.close()
         self._files.clear()
+
+
+def _last_bytes(path: Path, most: int) -> bytes:
+    """The end of a file, from the beginning of a line; nothing where there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return b""
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.pread(descriptor, most, max(0, size - most))
+    finally:
+        os.close(descriptor)
+    return data if size <= most else data.partition(b"\n")[2]

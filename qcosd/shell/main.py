@@ -2,6 +2,7 @@
 """`qcosd`: the composition root. Reads the configuration, takes the directories, puts the parts together, runs the loop."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -10,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import uvloop
 import zmq
 
 from qcosd import __version__, protocol
-from qcosd.core.events import Channel, Start, Stop
+from qcosd.core.events import Channel, Space, Start, Stop
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest, ManifestError
 from qcosd.shell.artifacts import Artifacts
@@ -44,6 +46,7 @@ from qcosd.shell.zap import CLIENTS_DOMAIN, PLUGINS_DOMAIN, Authenticator
 
 EXIT_FAULT = 70  # a bug in the daemon
 EXIT_USAGE = 2
+SPACE_EVERY = 20.0  # seconds between two looks at how much room the state directory has
 LINGER = 0.2  # seconds that last messages have to leave when the daemon ends
 # Seconds. A loop that is always busy gives the interpreter up for moments only, which another thread is too slow to catch, until
 # that thread has waited this long. With Python's 5 ms the journal's was seen to wait for seconds.
@@ -61,13 +64,15 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--plugin-dir", "plugin_dirs", type=_PATH, multiple=True, help="Further plugins; may be given more than once."
 )
+@click.option("--check", is_flag=True, help="Check configuration and plugins, print them as JSON, start nothing.")
 @click.option("--embedded", is_flag=True, hidden=True, help="Die with the parent; private directories unless given.")
 @click.option(
     "--ready-fd", type=int, hidden=True, help="Descriptor to write one line of JSON to when the daemon serves."
 )
 @click.version_option(__version__, prog_name="qcosd")
 def main(
-    config: Path | None, runtime_dir: Path | None, state_dir: Path | None, plugin_dirs: tuple[Path, ...], embedded: bool, ready_fd: int | None,
+    config: Path | None, runtime_dir: Path | None, state_dir: Path | None, plugin_dirs: tuple[Path, ...], check: bool, embedded: bool,
+    ready_fd: int | None,
 ) -> None:  # fmt: skip
     """Run the quantum computer operating system's daemon in the foreground. Ctrl-C stops it in order, twice at once."""
     parent = os.getppid()
@@ -79,9 +84,12 @@ def main(
         if os.getppid() != parent:
             sys.exit(0)  # the parent ended before it could be watched
     try:
-        settings = load_config(find_config(config, embedded))
+        settings = load_config(path := find_config(config, embedded))
         manifests = find_manifests([*map(Path, settings.plugins.dirs), *plugin_dirs], disabled=settings.plugins.disable)
         check_plugin_tables(settings, manifests)
+        if check:
+            click.echo(json.dumps(described(path, settings, manifests)))
+            return
         directories = Directories(runtime_dir, state_dir, embedded)
     except (ConfigError, ManifestError) as error:
         report(str(error))
@@ -153,6 +161,7 @@ async def serve(
         loop.add_signal_handler(signum, daemon.handle, Stop(signal.Signals(signum).name))
     _every(loop, settings.logs.poll, daemon.poll_logs)
     _every(loop, settings.processes.look, daemon.look)
+    _every(loop, SPACE_EVERY, look_at_space := partial(_look_at_space, daemon, directories))
     if service_manager.watchdog_interval is not None:
         _every(loop, service_manager.watchdog_interval, service_manager.alive)
     try:
@@ -165,6 +174,7 @@ async def serve(
                 position=journal.position, artifacts=artifacts.contents(), rolled_back=file.rolled_back if file else "",
             )
         )  # fmt: skip
+        look_at_space()
         return await ended
     finally:
         processes.close()
@@ -177,6 +187,14 @@ async def serve(
         context.term()
         logs.close()
         service_manager.close()
+
+
+def described(path: Path | None, settings: Config, manifests: tuple[Manifest, ...]) -> dict[str, Any]:
+    """What would run: {config, settings, plugins}."""
+    plugins = [
+        {"name": m.name, "version": m.version, "services": sorted(m.services), "folder": m.folder} for m in manifests
+    ]
+    return {"config": path and str(path), "settings": asdict(settings), "plugins": plugins}
 
 
 def check_plugin_tables(settings: Config, manifests: tuple[Manifest, ...]) -> None:
@@ -197,6 +215,11 @@ def _fault(ended: "asyncio.Future[int]", loop: asyncio.AbstractEventLoop, contex
     if isinstance(error, BaseException):
         sys.stderr.writelines(traceback.format_exception(error))
     _finish(ended, EXIT_FAULT)
+
+
+def _look_at_space(daemon: Daemon, directories: Directories) -> None:
+    with contextlib.suppress(OSError):
+        daemon.handle(Space(*directories.space()))
 
 
 def _tell_ready(descriptor: int, directories: Directories, boot: int) -> None:

@@ -74,6 +74,11 @@ class Directories:
     def events_socket(self) -> Path:
         return self.runtime / "events.sock"
 
+    def space(self) -> tuple[int, int]:
+        """Bytes of the file system of the state directory: those that can still be used, and all. Raises OSError."""
+        found = os.statvfs(self.state)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
     @property
     def streams(self) -> Path:
         return self.runtime / "streams"

@@ -138,12 +138,12 @@ def test_what_operators_stopped_and_what_failed_stays_so() -> None:
     client = first.client()
     for _ in range(3):
         first.advance(1.0)
-        first.kill("b")
+        first.kill("b", status=3)
     first.request(client, Type.PLUGIN_STOP, {"plugin": "a"})
     image = journal(first)
     assert image["component"] == {
         "a": {"wanted": False, "failed": ""},
-        "b": {"wanted": True, "failed": "died 3 times within 60 s; the last time: killed by signal 11"},
+        "b": {"wanted": True, "failed": "died 3 times within 60 s; the last time: exited with status 3"},
     }
     rig = again(image, A, B, running=set())
     assert rig.of(Spawn) == []
@@ -180,7 +180,7 @@ def test_somebody_who_has_seen_a_later_boot_is_noticed() -> None:
     rig.feed(rig.greeting("a", 1, boot=7))
     assert not rig.kernel.rolled_back
     rig.feed(rig.greeting("a", 2, boot=8))
-    assert rig.kernel.rolled_back == "journal rolled back: a:2 has seen boot 8, and this is boot 7"
+    assert "a:2 has seen boot 8" in rig.kernel.rolled_back
 
 
 STEPS = ["kill", "gone", "back", "cut", "exit", "stop", "start", "restart", "reset", "more", "frozen", "fail", "tick", "rest", "down"]  # fmt: skip

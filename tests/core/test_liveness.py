@@ -58,11 +58,18 @@ def test_a_frozen_process_is_killed_at_once_in_every_state(state: str) -> None:
     assert cause == ("" if state == "asked" else "frozen (stopped by a signal)")
 
 
-def test_who_is_frozen_idle_has_done_nothing_to_deserve_it() -> None:
+def test_nobody_pays_for_a_signal_from_outside_while_it_stands_ready() -> None:
     rig = Rig(HELLO)
     rig.feed(Frozen(1))
     rig.feed(Exited(1, -9))
     assert not rig.kernel.supervisor.components["hello"].deaths
+
+
+def test_who_is_silent_and_idle_pays_itself() -> None:
+    rig = silent(0.0)
+    rig.advance(4 * HEARTBEAT)
+    rig.feed(Exited(1, -9))
+    assert len(rig.kernel.supervisor.components["hello"].deaths) == 1
 
 
 def test_who_is_frozen_at_work_has_it_done_by_the_next() -> None:

@@ -12,6 +12,7 @@ from kernel_rig import ADAPTER, FRAGILE, HELLO, QEC, TRACKER, Rig, manifest, plu
 from qcosd.core import recovery
 from qcosd.core.effects import BlobDelete, Send, Spawn
 from qcosd.core.events import Address, Exited, JournalHealth, Limits, Survivor, Tick
+from qcosd.core.given_plan import GivenPlan
 from qcosd.core.manifest import Operation
 from qcosd.core.recovery import image_of
 from qcosd.core.urgency import Urgency
@@ -198,7 +199,7 @@ def test_ten_thousand_jobs_wait_and_nobody_looks_at_them() -> None:
     sha = rig.put(client, b"program")
     for number in range(9_998):
         options = {"target": "greeted", "priority": number % 7}
-        job = rig.kernel.jobs.submit("uid:0", {"greeting": sha}, options, rig.now, {})
+        job = rig.kernel.jobs.submit("uid:0", {"greeting": sha}, options, rig.now, GivenPlan())
         rig.kernel.scheduler.replan(job, rig.now)
     rig.feed(Tick())
     looked: list[Any] = []

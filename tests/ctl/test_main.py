@@ -17,8 +17,9 @@ from qcosd.ctl.failure import Failure
 from qcosd.ctl.main import COMMANDS, call
 
 LEAVES = [
-    "run", "job submit", "job list", "job show", "job wait", "job result", "job cancel", "plugin list", "plugin start",
-    "plugin stop", "plugin restart", "plugin kill", "plugin reset", "status", "events", "version",
+    "run", "job submit", "job list", "job show", "job wait", "job result", "job explain", "job logs", "job rerun", "job cancel",
+    "plugin list", "plugin show", "plugin logs", "plugin start", "plugin stop", "plugin restart", "plugin kill", "plugin reset",
+    "status", "doctor", "events", "config check", "config show", "version",
 ]  # fmt: skip
 
 

@@ -200,7 +200,9 @@ def test_a_checkpoint_of_other_work_is_refused(what: str, successor: Callable[[]
         successor().restore(*follower.checkpoint())
 
 
-@pytest.mark.parametrize("spoiled", [b"", b"\x02rest", CHECKPOINT, CHECKPOINT + b"\x93\x01\x02\x03", CHECKPOINT + b"\xc1"])
+@pytest.mark.parametrize(
+    "spoiled", [b"", b"\x02rest", CHECKPOINT, CHECKPOINT + b"\x93\x01\x02\x03", CHECKPOINT + b"\xc1"]
+)
 def test_what_is_no_checkpoint_is_refused(spoiled: bytes) -> None:
     with pytest.raises(WrongCheckpoint, match="checkpoint"):
         tracker(nested(), 21).restore(spoiled)

@@ -193,9 +193,7 @@ def test_checkpoints_come_before_the_producer_has_to_wait_for_them() -> None:
 
 
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.long)])
-def test_whenever_the_tracker_dies_the_result_is_the_same(
-    benches: Callable[..., Bench], every: int, step: int
-) -> None:
+def test_whenever_the_tracker_dies_the_result_is_the_same(benches: Callable[..., Bench], every: int, step: int) -> None:
     undisturbed, _ = run(benches(), [])
     assert undisturbed[2]["sum"]["rounds_lost"]
     calls = 0

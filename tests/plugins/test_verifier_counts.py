@@ -16,7 +16,7 @@ from qcos_plugins.matching_tracker.audit import SHOTS, audit, sampled
 from qcos_plugins.surface_code.prepare import prepare
 from qcos_plugins.verifier.audit import Decoding, WrongStream
 from qcos_plugins.verifier.batch import check_batch
-from qcos_plugins.verifier.counts import check_totals
+from qcos_plugins.verifier.counts import VOLATILE, check_summary, check_totals
 from qcos_plugins.verifier.finding import Wrong
 from qcos_plugins.verifier.lattice import lattice
 
@@ -105,6 +105,15 @@ def test_counts_without_shown_shots_are_checked_by_their_totals():
     del made["audit"]
     assert "none were shown" in examined("bell", made, 0.001)["skipped"][0]
     refused("bell", {**made, "shots_accepted": 95}, 0.001, "the batch has 96")
+
+
+def test_the_artifact_may_leave_out_what_is_no_part_of_the_result_and_nothing_else():
+    summary = {"sum": {"counts": {"0": 1}, **{key: {"1": 1} for key in VOLATILE}}}
+    check_summary({"counts": {"0": 1}}, summary)
+    check_summary(summary["sum"], summary)
+    for wrong in ({}, {"counts": {"0": 1}, "latency_us": {"2": 1}}):
+        with pytest.raises(Wrong, match="something else"):
+            check_summary(wrong, summary)
 
 
 def test_a_path_that_is_too_large_is_said(monkeypatch):

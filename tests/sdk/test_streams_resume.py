@@ -162,6 +162,19 @@ def test_what_is_not_kept_any_more_cannot_be_resumed(start: Start, threads: Thre
         kernel.writer.send({})
 
 
+@pytest.mark.parametrize("call", ["open", "send", "recv", "poll", "drain"])
+def test_a_grant_is_no_help_to_a_lease_that_has_ended(start: Start, call: str) -> None:
+    kernel = start(1)
+    writer = kernel.writer
+    if call != "open":
+        writer.send({"n": 1})
+    kernel.take_over(2)
+    writer.wake(Revoked("given up"))
+    for name in (call, call, "send", "recv"):
+        with pytest.raises(Revoked, match="given up"):
+            getattr(writer, name)(*([{}] if name == "send" else []))
+
+
 @pytest.mark.parametrize("blocked", ["send", "drain", "recv"])
 def test_whoever_is_blocked_by_a_dead_consumer_is_freed_by_the_next(
     start: Start, threads: ThreadPoolExecutor, blocked: str

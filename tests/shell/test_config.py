@@ -129,7 +129,7 @@ def test_a_manifest(tmp_path: Path) -> None:
         rights=("fault",), readiness_timeout=12.0, restart=Restart(policy="never", backoff_max=4.0), stop=StopLadder(ask=1.0),
         limits=ProcessLimits(memory_mb=100), folder=str(tmp_path / "tracker"),
         operations=(
-            Operation("track", "run", ("fragments", "calibration"), ("counts",), (), "batch", "rounds", None, "boundary"),
+            Operation("track", "run", ("fragments", "calibration"), ("counts",), (), "batch", "rounds", preempt="boundary"),
             Operation("track", "check"),
         ),
     )  # fmt: skip

@@ -91,3 +91,25 @@ def test_a_line_that_never_ends_takes_no_memory(tmp_path: Path) -> None:
         assert log.new_lines() == []
     assert log.new_lines(final=True) == ["z" * MAX_LINE]
     log.close()
+
+
+def test_the_tail_is_of_the_file_whoever_was_the_daemon(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, 1 << 20, 2)
+    assert logs.tail("plugin", 5) == [], "it has never printed"
+    (tmp_path / "plugin.log").write_text("three\nfour\nunfinished")
+    (tmp_path / "plugin.log.1").write_text("one\ntwo\n")
+    assert logs.tail("plugin", 2) == ["four", "unfinished"]
+    assert logs.tail("plugin", 4) == ["two", "three", "four", "unfinished"]
+    assert logs.tail("plugin", 99) == ["one", "two", "three", "four", "unfinished"]
+    assert logs.tail("plugin", 0) == []
+
+
+def test_a_tail_fits_into_a_message(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, 1 << 20, 2)
+    (tmp_path / "plugin.log").write_bytes(b"\xff" * 10_000 + b"\n" + b"x" * 3000 + b"\n" + b"y\n" * 400_000)
+    tail = logs.tail("plugin", 1000)
+    assert tail == ["y"] * 1000
+    (tmp_path / "plugin.log").write_bytes((b"z" * 10_000 + b"\n") * 1000)
+    tail = logs.tail("plugin", 1000)
+    assert set(map(len, tail)) == {4096}
+    assert 0 < sum(map(len, tail)) <= (1 << 18) + 4096
