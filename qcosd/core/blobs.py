@@ -64,7 +64,8 @@ class Blobs:
         for sha in shas:
             del self._stored[sha]
             self.touched.pop(sha, None)
-        self._outbox.put(BlobDelete(tuple(shas)))
+        # What referred to them last may have been given up a moment ago, and not be so on disk yet.
+        self._outbox.put(BlobDelete(tuple(shas), self._outbox.position))
 
     def has(self, sha: str) -> bool:
         """Whether an artifact is here."""

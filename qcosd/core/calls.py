@@ -112,8 +112,7 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
     _refuse_when_stopping(kernel)
     if kernel.draining:
         raise Refused("shutting_down", "the kernel is draining and takes no new jobs")
-    if kernel.rolled_back:
-        raise Refused("rolled_back", f"{kernel.rolled_back}; `qcosctl doctor --accept` takes the loss and goes on")
+    _refuse_when_fenced(kernel)
     if kernel.journal_fault:
         raise Refused("no_space", f"the journal cannot be written: {kernel.journal_fault}")
     inputs = call.body["inputs"]
@@ -162,7 +161,8 @@ def _refuse_unknown_components(kernel: Kernel, use: object, option: str) -> None
 
 
 def _job_list(kernel: Kernel, call: Call) -> Reply:
-    return Reply(Type.JOB_LISTING, {"jobs": kernel.jobs.newest(call.body.get("limit", LISTED))})
+    rows = kernel.jobs.newest(call.body.get("limit", LISTED))
+    return Reply(Type.JOB_LISTING, {"jobs": rows}, after=kernel.outbox.position)
 
 
 def _document(kernel: Kernel, job: Job | Ended, now: float) -> Reply:
@@ -234,6 +234,7 @@ def _plugin_kill(kernel: Kernel, call: Call) -> Reply:
 
 def _plugin_reset(kernel: Kernel, call: Call) -> Reply:
     _refuse_when_stopping(kernel)
+    _refuse_when_fenced(kernel)
     kernel.supervisor.command(_component(kernel, call), Trigger.RESET, call.now)
     return Reply(Type.ACK)
 
@@ -296,6 +297,11 @@ def _refuse_when_stopping(kernel: Kernel) -> None:
         raise Refused("shutting_down")
 
 
+def _refuse_when_fenced(kernel: Kernel) -> None:
+    if kernel.rolled_back:
+        raise Refused("rolled_back", f"{kernel.rolled_back}; `qcosctl doctor --accept` takes the loss and goes on")
+
+
 def _component(kernel: Kernel, call: Call) -> Component:
     component = kernel.supervisor.components.get(call.body["plugin"])
     if component is None:
@@ -312,6 +318,8 @@ def _instances(kernel: Kernel, call: Call) -> list[Instance]:
 def _command(kernel: Kernel, call: Call, trigger: Trigger, want: str) -> Reply | None:
     """Fire a trigger and answer once the component is where it is wanted."""
     _refuse_when_stopping(kernel)
+    if trigger is not Trigger.STOP:
+        _refuse_when_fenced(kernel)
     component = _component(kernel, call)
     kernel.supervisor.command(component, trigger, call.now)
     if {instance.state for instance in component.instances} == {State.READY if want == "up" else State.DOWN}:

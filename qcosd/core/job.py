@@ -93,6 +93,7 @@ class Job:
     plan: Plan = field(default_factory=lambda: Plan(()))
     frontier: list[Step] = field(default_factory=list)  # steps of the plan that can start, but for what batches have
     pending: dict[int | None, list[Step]] = field(default_factory=dict)  # batch -> checks that artifacts wait for
+    crew: set[Provider] = field(default_factory=set)  # who had a hand in what the job has
     stage: str = ""
     fraction: float = 0.0
     waiting_since: float = 0.0  # monotonic: when it was last given work
@@ -112,10 +113,10 @@ class Job:
         """Whether the target exists and nothing holds it back."""
         return self.terms.target in self.usable(None) or self.batches.complete
 
-    @property
-    def crew(self) -> set[Provider]:
-        """Who had a hand in what the job has."""
-        return {part for level in self.sources.values() for source in level.values() for part in source.step.parts}
+    def muster(self) -> None:
+        """Find the crew from what there is. It is kept, since a job may have a hundred thousand batches."""
+        steps = {id(s.step): s.step for level in self.sources.values() for s in level.values()}
+        self.crew = {part for step in steps.values() for part in step.parts}
 
     def shots_of(self, batch: int | None) -> int:
         """Shots of a batch, or of the whole job."""
@@ -260,6 +261,7 @@ class Job:
         for kind in outputs.keys() - made.keys():  # what is here already may have been used
             made[kind] = outputs[kind]
             self.sources.setdefault(batch, {})[kind] = source
+            self.crew.update(work.step.parts)
         if batch is not None and self.terms.target in made:
             self.batches.arrived.add(batch)
         work.delivered, work.deaths, work.strikes = True, 0, 0
@@ -291,6 +293,7 @@ class Job:
         self.reviews = {name: step for name, step in self.reviews.items() if not step.consumes & lost}
         for part in {part for step in bad for part in step.parts}:
             self.facts.pop(part.operation.name, None)
+        self.muster()
         self.verified -= lost
         self.unverified = {kind: text for kind, text in self.unverified.items() if kind not in lost}
 

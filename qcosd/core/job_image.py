@@ -85,6 +85,7 @@ def job_of(body: dict[str, Any]) -> Job:
         batch: {kind: Source(job.steps[at], tuple(who), summary) for kind, (at, who, summary) in level.items()}
         for batch, level in body["sources"]
     }
+    job.muster()
     job.reviews = {(batch, job.steps[at].name): job.steps[at] for batch, at in body["reviews"]}
     job.verified, job.unverified = set(body["verified"]), dict(body["unverified"])
     job.batches = _batches(body["batches"], job.terms.target)

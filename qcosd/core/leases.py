@@ -25,7 +25,6 @@ class Leases:
     """Leases by number and epoch, and how many of them each incarnation has."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[int, int], Lease | Stranger] = {}
         self._of: dict[int, dict[tuple[int, int], Lease | Stranger]] = {}  # incarnation -> its leases
         self._settled: dict[tuple[int, int], int] = {}  # (lease, epoch) -> incarnation that ended it
         self.last = 0  # number given out last, of a lease or a grant
@@ -37,14 +36,11 @@ class Leases:
 
     def add(self, lease: Lease | Stranger) -> None:
         """A lease occupies its plugin."""
-        name = lease.number, lease.epoch
-        self._held[name] = lease
-        self._of.setdefault(lease.incarnation, {})[name] = lease
+        self._of.setdefault(lease.incarnation, {})[lease.number, lease.epoch] = lease
 
     def remove(self, lease: Lease | Stranger, *, settled: bool) -> None:
         """A lease occupies its plugin no more. ``settled``: by DONE or FAILED, which may be repeated."""
         name = lease.number, lease.epoch
-        del self._held[name]
         del self._of[lease.incarnation][name]
         if not self._of[lease.incarnation]:
             del self._of[lease.incarnation]
@@ -88,4 +84,4 @@ class Leases:
         )
 
     def __len__(self) -> int:
-        return len(self._held)
+        return sum(map(len, self._of.values()))

@@ -37,6 +37,7 @@ class Liveness:
         """The alarm of an instance: look at it if nothing came from it for a while."""
         peer = self._peers.of_incarnation(instance.incarnation)
         if peer is None:
+            self._looks.pop(instance, None)
             return  # its next HELLO sets the alarm again
         if instance.state is not State.READY:
             self._alarms.set(("silence", instance), now + SUSPECT)

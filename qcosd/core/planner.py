@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qcosd.core.demand import Plan, resolve
+from qcosd.core.demand import Plan, Provider, resolve
 from qcosd.core.job import Job
 from qcosd.core.supervisor import Supervisor
 
@@ -67,10 +67,15 @@ class Planner:
     def _replaced(self, job: Job, plan: Plan) -> frozenset[tuple[str, str]]:
         """Who has made something that the job has, and would have to do what the plan gives to another one."""
         crew = {(part.component, part.operation.service) for part in job.crew}
-        planned = {part.operation.name: part for step in plan.steps for part in step.parts}
+        planned = {part for step in plan.steps for part in step.parts}
         return frozenset(
             (component, service)
             for component, service in crew
-            for operation in self._manifests[component].operations
-            if (part := planned.get(operation.name)) and operation.service == service and part.component != component
+            for part in planned
+            if part.operation.service == service and part.component != component and self._offers(component, part)
         )
+
+    def _offers(self, component: str, part: Provider) -> bool:
+        """Whether a component could do what another one is to do. One that is not installed any more could have."""
+        manifest = self._manifests.get(component)
+        return manifest is None or any(operation.name == part.operation.name for operation in manifest.operations)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qcosd.core.events import Start
 from qcosd.core.image import Image, later_boots
+from qcosd.core.job import JobState
 from qcosd.core.job_image import body_of
 from qcosd.core.records import RecordType
 
@@ -27,13 +28,18 @@ def restore(kernel: Kernel, start: Start, now: float) -> None:
     kernel.jobs.restore(image.get("job", {}).values(), image.get("history", {}), last.get("jobs", 0), now)
     kernel.requests.restore(image.get("key", {}))
     kernel.scheduler.restore(last.get("numbers", 0), now)
+    for incarnation in kernel.scheduler.leases.incarnations():
+        if kernel.supervisor.of_incarnation(incarnation) is None:
+            kernel.reports.abandon(incarnation, "its plugin ended while the daemon was away", now)
 
 
 def begin(kernel: Kernel, now: float) -> None:
     """Start what is to run, and go on with the jobs."""
-    for incarnation in kernel.scheduler.leases.incarnations():
-        if kernel.supervisor.of_incarnation(incarnation) is None:
-            kernel.reports.abandon(incarnation, "its plugin ended while the daemon was away", now)
+    for job in list(kernel.jobs.active.values()):
+        made = [job.artifacts, *job.batches.made.values()]
+        if lost := sorted({kind for level in made for kind, sha in level.items() if not kernel.blobs.has(sha)}):
+            text = f"the store has lost {', '.join(f'`{kind}`' for kind in lost)}: submit the job again"
+            kernel.scheduler.end(job, JobState.FAILED, now, "no_such_artifact", text)
     kernel.supervisor.start_all(now)
     for job in list(kernel.jobs.active.values()):
         kernel.scheduler.replan(job, now)
@@ -78,4 +84,6 @@ def accept(kernel: Kernel, now: float) -> None:
     leases.last, jobs.last, supervisor.last = leases.last + LEAP, jobs.last + LEAP, supervisor.last + LEAP
     counters = {"numbers": leases.last, "jobs": jobs.last, "incarnations": supervisor.last}
     kernel.outbox.append(RecordType.ROLLBACK_ACCEPTED, now, counters=counters)
+    for work in [work for job in jobs.active.values() for work in job.works.values()]:
+        kernel.scheduler.works.give_back(work, "later attempts may have been lost", now, over=True)
     begin(kernel, now)

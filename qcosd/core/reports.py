@@ -126,13 +126,17 @@ class Reports:
                 self._works.free(lease)
             elif lease.revoked:
                 self._works.remind(lease, "it was taken back")
-            elif isinstance(lease, Lease) and row["stream"] not in (None, lease.work.epoch) and not row["finished"]:
+            elif isinstance(lease, Lease) and not row["finished"] and self._missed_grant(lease, row["stream"]):
                 # It has missed a GRANT, whose secret nobody remembers: the consumer begins anew, with a fresh grant.
                 self._scheduler.again(lease.work, "a grant was lost", now, parts=None if lease.delivers else (0,))
         for (number, epoch), row in named.items():
             if not row["finished"]:
                 self._works.expel(number, epoch, instance.incarnation, "the kernel does not know it", now)
         self._scheduler.stir()
+
+    def _missed_grant(self, lease: Lease, epoch: int | None) -> bool:
+        work = lease.work
+        return epoch not in (None, work.epoch) and not work.delivered and work.job.state not in ENDED
 
     # What time and death do
 

@@ -95,6 +95,8 @@ class Scheduler:
         self._stirred = True
         plan, replaced = self._planner.plan(job)
         job.plan, job.frontier = plan, []
+        for work in [work for work in job.works.values() if work.orphaned and self._strays(work)]:
+            self.works.give_back(work, "nobody is there to take it", now, again=True)
         self._checks.look(job, now)
         if job.batches.complete:
             self._jobs.top_up(job, now)
@@ -111,9 +113,7 @@ class Scheduler:
             self._advance(job, now)
 
     def _hold(self, job: Job, cause: str, now: float) -> None:
-        """A job waits for a component that is not there. What waits for a consumer meanwhile would keep hardware from others."""
-        for work in [work for work in job.works.values() if work.orphaned]:
-            self.works.give_back(work, "nobody is there to take it", now, again=True)
+        """A job waits for a component that is not there."""
         self._jobs.hold(job, cause, now)
         self._jobs.enter(job, JobState.HELD, cause)
         self._queue(job, now)
@@ -224,14 +224,25 @@ class Scheduler:
 
     # Taking it back
 
+    @staticmethod
+    def _strays(work: Work) -> bool:
+        """Whether the job goes another way now, or none: what waits for a consumer would keep hardware from others for ever."""
+        plan = work.job.plan
+        return bool(plan.cause) or (bool(plan.steps) and work.step not in plan.steps)
+
     def end(self, job: Job, state: JobState, now: float, name: str, text: str = "") -> None:
         """End a job from outside: cancelled, or past its deadline."""
         self.finish(job, state, now, {**error_table(name, text), "chain": []})
 
     def again(self, work: Work, reason: str, now: float, *, parts: tuple[int, ...] | None = None, **why: Any) -> None:
         """Take leases of a work item back, all unless ``parts`` says which, and give it out anew when that can be. See ``Works``."""
+        if parts is not None and not work.delivered and self._strays(work):
+            parts = None
         whole = parts is None and work.batch is not None and not work.step.checks
         self.works.give_back(work, reason, now, parts=parts, again=whole, **why)
+        if why.get("preempted"):
+            work.job.waiting_since = now  # while it ran it did not wait: it must not come before who took its place
+            self._urgency.reorder()
         self._stirred = True
         self._queue(work.job, now)
 

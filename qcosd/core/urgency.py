@@ -55,6 +55,10 @@ class Urgency:
             if not self._jobs[needs]:
                 del self._jobs[needs], self._order[needs]
 
+    def reorder(self) -> None:
+        """A job has begun to wait anew: no order made before counts."""
+        self._made = -math.inf
+
     def first(self, free: Callable[[Needs], bool], now: float) -> Iterator[Job]:
         """Jobs by urgency, of those that wait for something that is ``free``. It is asked again after each job."""
         if now - self._made >= FRESH:

@@ -41,8 +41,9 @@ class Works:
             return Work(job, step, batch)
         if work.delivered or work.not_before > now or (work.live and not work.orphaned):
             return None
-        if not work.live and work.step != step:  # another provider took over, with or without a stream
-            work.step = step
+        if not work.live and work.step != step:  # another provider begins from nothing
+            self.give_back(work, "somebody else takes over", now, over=True)
+            return Work(job, step, batch)
         return work
 
     def start(self, work: Work, incarnations: dict[int, int], now: float) -> list[Lease]:

@@ -23,6 +23,7 @@ from qcosd.sdk.session import Answer, Failure, Request
 
 FAULTS = 25
 STEPS = 30_000
+JOBS = 4
 CALM = 600.0  # seconds after the last fault in which everything must have ended: no budget of a lease is that short
 ENDED = ("done", "failed", "cancelled")
 LIMITS = Limits(attempts=100, ageing_period=5.0)
@@ -50,7 +51,7 @@ class Chaos:
                 more = {"replicas": choice.randint(1, 2), "spares": choice.randint(0, 1)}
                 more["max_replicas"] = more["replicas"] + choice.randint(0, 1)
                 crew.append(dataclasses.replace(service, name=name, rank=number, restart=rule, **more))
-        liars = ("optimise1",) if choice.random() < 0.5 else ()
+        liars = choice.choice([(), (), ("optimise1",), ("tracker1",)])
         self.world = World(*crew, choice=choice, slots=choice.randint(1, 2), liars=liars, limits=LIMITS)
         self.world.survive = lambda plugin: choice.random() < self.survival
         self.survival = 1.0
@@ -62,10 +63,10 @@ class Chaos:
         for number in range(choice.randint(1, 3)):
             self.submit(number)
 
-    def submit(self, number: int) -> None:
+    def submit(self, number: int, *, urgent: bool = False) -> None:
         """A job, whose client sends the same request twice on two connections."""
         terms = {"shots": self.choice.randint(5, 25), "batch": self.choice.randint(4, 9), "seed": number}
-        options = {**terms, "discard_budget": 1000, "priority": self.choice.randint(0, 2)}
+        options = {**terms, "discard_budget": 1000, "priority": 5 if urgent else self.choice.randint(0, 2)}
         if self.choice.random() < 0.1:
             options["deadline"] = 5.0
         for _ in range(2):
@@ -79,7 +80,7 @@ class Chaos:
         world, choice = self.world, self.choice
         plugins = list(world.plugins.values())
         match choice.choice(
-            ["kernel", "plugin", "plugin", "connection", "operator", "frozen", "later", "look", "cancel"]
+            ["kernel", "plugin", "plugin", "connection", "operator", "frozen", "later", "look", "cancel", "urgent"]
         ):
             case "kernel":
                 self.survival = choice.choice([0.0, 0.5, 1.0])
@@ -102,6 +103,8 @@ class Chaos:
                 self.look(choice.choice(world.clients))
             case "cancel" if choice.random() < 0.2:
                 self.cancel()
+            case "urgent" if len(self.jobs) < 2 * JOBS:
+                self.submit(len(self.jobs) // 2, urgent=True)
 
     def command(self, plugin: str) -> None:
         kind = self.choice.choice(
@@ -139,8 +142,21 @@ class Chaos:
     # And what comes of it
 
     def step(self) -> None:
+        before = self.world.events_fed
         self.world.step()
-        assert unpacked(self.world.image) == unpacked(image_of(self.world.kernel))
+        if self.world.events_fed != before:
+            assert unpacked(self.world.image) == unpacked(image_of(self.world.kernel))
+            self.account()
+
+    def account(self) -> None:
+        """Whatever a job counts on is in the hands of a process that exists."""
+        kernel = self.world.kernel
+        for lease in [
+            lease for job in kernel.jobs.active.values() for work in job.works.values() for lease in work.live
+        ]:
+            assert kernel.scheduler.leases.get(lease.number, lease.epoch, lease.incarnation) is lease
+            assert not lease.revoked
+            assert kernel.supervisor.of_incarnation(lease.incarnation) is not None
 
     def run(self) -> None:
         for _ in range(FAULTS):
@@ -194,8 +210,9 @@ class Chaos:
     def compare(self, options: dict[str, Any], document: dict[str, Any]) -> None:
         key = f"key{options['seed']}"
         expected = undisturbed(key, options["shots"], options["batch"], options["seed"])
-        if self.world.liars and "optimised" not in document["verified"]:
-            assert any("optimised: not verified" in text for text in document["degraded"])
+        kind = {"optimise1": "optimised", "tracker1": "counts"}.get("".join(self.world.liars))
+        if kind is not None and kind not in document["verified"]:
+            assert any(f"{kind}: not verified" in text for text in document["degraded"])
         else:
             for name in ("summary", "outputs", "artifacts", "batches"):
                 assert document[name] == expected[name], name
@@ -210,12 +227,12 @@ def chaos(seed: int) -> None:
     world.examine()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(16))
 def test_nothing_is_lost_and_nothing_takes_effect_twice(seed: int) -> None:
     chaos(seed)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(1000, 3000))
+@pytest.mark.parametrize("seed", range(1000, 1200))
 def test_nothing_is_lost_in_many_other_ways(seed: int) -> None:
     chaos(seed)
