@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -109,15 +110,15 @@ def _absent(case: str, unit: str, why: str) -> Row:
 def _race(contestants: Mapping[str, Contestant]) -> dict[str, float]:
     """Median seconds of each."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    order = list(contestants)
+    order, generator = list(contestants), random.Random(REPEATS)
     for _ in range(REPEATS):
-        order.append(order.pop(0))  # nobody is always the one who comes after the pause
-        end = time.monotonic() + STEADY
-        while time.monotonic() < end:
-            for contestant in contestants.values():
-                contestant.attend()
-            time.sleep(LOOK)
+        generator.shuffle(order)  # what one leaves behind for the next must not always hit the same one
         for name in order:
+            end = time.monotonic() + STEADY / 2
+            while time.monotonic() < end:  # also for what the last one left to be done: a new spare is being started
+                for everyone in contestants.values():
+                    everyone.attend()
+                time.sleep(LOOK)
             times[name].append(contestants[name].strike())
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
