@@ -12,6 +12,7 @@ NAME is a case, or `speed` for what takes a minute in all (the cases marked *):
   decoders  each decoder that is admitted, beside plain matching
   flood   round trip of a plugin's PING while a client floods the daemon, beside the same without it
   recovery  kill -9 until ready again: a plugin, one with a warm spare, the daemon; beside bare asyncio, runit, systemd
+  dead-time  between the end of a job and the beginning of the next one on the same component, both waiting
   queue     1 to 10,000 queued jobs: rate of submission, memory, restart, and whether all are there after it
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
 """
@@ -286,6 +287,12 @@ def bench_recovery() -> list[Row]:
     return case.rows(row)
 
 
+def bench_dead_time() -> list[Row]:
+    import bench_dead_time as case  # beside this file
+
+    return case.rows(row)
+
+
 def bench_queue() -> list[Row]:
     import bench_queue as case  # beside this file
 
@@ -303,6 +310,7 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "decoders": partial(bench_tracker, "decoders"),
     "flood": bench_flood,
     "recovery": bench_recovery,
+    "dead-time": bench_dead_time,
     "queue": bench_queue,
 }
 SPEED = ("cold", "warm", "status", "ready", "idle", "reweight", "decoders")  # what `speed` stands for: about a minute

@@ -36,6 +36,7 @@ CLIENTS = 4  # jobs at a time
 DAEMON_SHARE = 0.2  # of the faults that strike at a random moment
 CHOSEN_SHARE = 0.5  # of the faults that strike right after something has happened
 BURST_SHARE = 0.15  # of the faults that come together with one or two others
+SIZE = 0.6  # of a job, for each fault that there is for each job: it is to be under way while they strike
 PAUSE = 0.5  # seconds that a fault at a random moment waits at most
 MOMENT_PATIENCE = 2.0  # seconds that a fault at a chosen moment waits for it
 SETTLE = 20.0  # seconds that a process may take to notice that nobody owns it
@@ -112,9 +113,11 @@ class Campaign:
         self.clients = Clients(world.runtime, jobs, CLIENTS, patience=10 * patience, release=self._release)
 
     def _release(self, n: int) -> None:
-        """Jobs are spread over the faults: the next one comes when its share of them has struck, or when nothing else runs."""
+        """Jobs are spread over the faults: the next one comes when its share of them has struck."""
         with self._paced:
-            self._paced.wait_for(lambda: n - CLIENTS < self._per_fault * len(self.struck) or not self._kinds or self.clients.open == 0, self._patience)  # fmt: skip
+            self._paced.wait_for(
+                lambda: n - CLIENTS < self._per_fault * len(self.struck) or not self._kinds, self._patience
+            )
 
     def run(self) -> list[Course]:
         """Do all faults, let the jobs end, and return what became of them."""
@@ -200,7 +203,9 @@ def undisturbed(jobs: Sequence[Spec], patience: float) -> list[Course]:
 
 def campaign(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole of it; the report."""
-    jobs = specs(arguments.jobs, ADAPTERS if arguments.adapters == "both" else (arguments.adapters,), arguments.seed)
+    adapters = ADAPTERS if arguments.adapters == "both" else (arguments.adapters,)
+    size = max(1.0, SIZE * (arguments.kills + arguments.freezes) / arguments.jobs)
+    jobs = specs(arguments.jobs, adapters, arguments.seed, size)
     loud = not arguments.quiet
     if loud:
         print(f"seed {arguments.seed}: {len(jobs)} jobs undisturbed ...", file=sys.stderr, flush=True)

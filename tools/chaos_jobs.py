@@ -21,7 +21,7 @@ from qcosd.sdk.errors import DaemonAbsent, DaemonSilent, DeadlineExceeded, Reque
 EXAMPLES = Path(__file__).resolve().parents[1] / "etc" / "examples"
 PROGRAMS = ("bell", "ghz", "teleport", "branch", "nested", "idle")
 ADAPTERS = ("stim", "tableau")
-SHOTS = {"stim": 2000, "tableau": 600}  # one to three seconds of work on one core
+SHOTS = {"stim": 2000, "tableau": 600}  # of the smallest jobs: about a second of work on one core
 BATCH = 100
 NOISE = 0.003
 
@@ -42,11 +42,12 @@ class Spec:
     program: str
     adapter: str
     seed: int
+    shots: int
 
     @property
     def options(self) -> dict[str, Any]:
         words = JobOptions(
-            shots=SHOTS[self.adapter], distance=3, noise=NOISE, seed=self.seed, batch=BATCH,
+            shots=self.shots, distance=3, noise=NOISE, seed=self.seed, batch=BATCH,
             use=(f"hardware={self.adapter}_adapter",),
         )  # fmt: skip
         return words.validated(f"{self.program}.qasm", self.key)
@@ -56,12 +57,16 @@ class Spec:
         return (EXAMPLES / f"{self.program}.qasm").read_bytes()
 
 
-def specs(count: int, adapters: Sequence[str], seed: int) -> list[Spec]:
-    """``count`` jobs: every program on every adapter in turn, in an order and with seeds drawn from ``seed``."""
+def specs(count: int, adapters: Sequence[str], seed: int, size: float = 1.0) -> list[Spec]:
+    """``count`` jobs of ``size`` times the smallest: every program on every adapter in turn, in an order and with seeds drawn
+    from ``seed``."""
     generator = random.Random(seed)
     kinds = list(itertools.islice(itertools.cycle(itertools.product(PROGRAMS, adapters)), count))
     generator.shuffle(kinds)
-    return [Spec(f"chaos-{n}", *kind, generator.randrange(1 << 32)) for n, kind in enumerate(kinds)]
+    return [
+        Spec(f"chaos-{n}", program, adapter, generator.randrange(1 << 32), round(size * SHOTS[adapter]))
+        for n, (program, adapter) in enumerate(kinds)
+    ]
 
 
 @dataclass

@@ -193,7 +193,7 @@ class Scheduler:
             if address is not None:  # else it is away, and hears of it when it is back
                 self._outbox.send(Channel.PLUGINS, address, kind, body)
         self._jobs.enter(job, JobState.BOOTING if job.running is None else JobState.RUNNING)
-        self._jobs.publish(job)
+        self.show(job)
         self._queue(job, now)
 
     def _make_room(self, job: Job, free: Counter[str], now: float) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FAULTS = 10  # where neither --for nor --faults says how many
 LISTED = 10_000  # jobs that are looked at
+RETRY = 0.1  # seconds after which another victim is looked for, where the chosen one was not there to be hit
 UNEVENNESS = 0.5  # of the time between two faults, as a share of it, to either side
 ENDED = frozenset({"done", "failed", "cancelled"})
 COLUMNS = ("fault", "injected", "survived", "p50", "p99", "max")
@@ -167,8 +168,8 @@ def campaign(injector: Injector, plan: Any, victims: Sequence[str], every: float
         hit = injector.strike(fault)
         if hit is None:
             skipped += 1
-            # Nobody was there to be hit. That must not take for ever, and need not take a whole interval.
-            at = time.monotonic() + min(every, 0.1)
+            # That must not take for ever, and need not take a whole interval.
+            at = time.monotonic() + RETRY
             if skipped > 100 + 10 * len(struck):
                 break
             continue

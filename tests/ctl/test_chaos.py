@@ -77,7 +77,7 @@ def test_what_is_not_sound() -> None:
 
 def test_one_count_makes_a_result_another() -> None:
     document = {"job": "1", "state": "done", "counts": {"00": 3, "11": 2}, "seconds": {"total": 1.0}, "restarts": 0, "artifacts": {"counts": "a"}}  # fmt: skip
-    first = Course(Spec("k", "bell", "stim", 1), document=document)
+    first = Course(Spec("k", "bell", "stim", 1, 100), document=document)
     other = copy.deepcopy(document) | {"job": "9", "seconds": {"total": 8.0}, "restarts": 4}
     assert Course(first.spec, document=other).differences(first) == []
     other["counts"]["00"] = 4
@@ -91,5 +91,6 @@ def test_the_jobs_of_a_campaign() -> None:
     drawn = specs(40, ("stim", "tableau"), 5)
     assert drawn == specs(40, ("stim", "tableau"), 5)
     assert {(spec.program, spec.adapter) for spec in drawn} >= {("branch", "tableau"), ("idle", "stim")}
+    assert {spec.shots for spec in specs(4, ("tableau",), 5, 2.5)} == {1500}
     assert len({spec.key for spec in drawn}) == len({spec.seed for spec in drawn}) == 40
     assert drawn[0].options["use"] == {"hardware": f"{drawn[0].adapter}_adapter"}

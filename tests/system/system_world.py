@@ -149,12 +149,12 @@ def read_until(process: subprocess.Popen[str], accept: Callable[[str], bool], *,
     pytest.fail(f"{process.args} ended, or was ended, after: {''.join(lines)}")
 
 
-def await_condition(condition: Callable[[], bool], what: str) -> None:
-    """For what cannot be subscribed to (a file that appears): look until it holds."""
+def await_condition(condition: Callable[[], bool], what: str, every: float = LOOK) -> None:
+    """For what cannot be subscribed to (a file that appears): look until it holds, so often (seconds)."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
-        select.select([], [], [], LOOK)
+        select.select([], [], [], every)
 
 
 def await_job(runtime_dir: Path, accept: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
