@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,20 +274,22 @@ def _supervised(changes: str = "") -> Iterator[Supervised]:
         yield Supervised(client)
 
 
-def _hello_row(client: BlockingClient) -> dict[str, Any]:
-    return next(row for row in client.plugins() if row["name"] == "hello")
+def _active(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The process of `hello` that takes work, where one is ready to: a spare does not count."""
+    return next((row for row in rows if row["state"] == "ready" and row.get("role", "active") == "active"), None)
 
 
 def _strike(client: BlockingClient, signum: signal.Signals, seconds: float) -> float | None:
-    """Seconds from the signal until the next incarnation is ready; None where there is none."""
-    before = _hello_row(client)
+    """Seconds from the signal until another process takes work; None where none does."""
+    before = _active(row for row in client.plugins() if row["name"].partition(":")[0] == "hello")
+    if before is None:
+        raise RuntimeError("hello is not ready")
     events = client.events(["plugin.hello"], timeout=seconds)
     next(events)  # the snapshot: it listens from here on
     start = time.perf_counter()
     os.kill(before["pid"], signum)
     for event in events:
-        state = event.state
-        if event.topic == "plugin.hello" and state["state"] == "ready" and state["incarnation"] > before["incarnation"]:
+        if (after := _active([event.state])) is not None and after["pid"] != before["pid"]:
             return time.perf_counter() - start
     return None
 
