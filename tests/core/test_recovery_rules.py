@@ -433,6 +433,24 @@ def test_what_a_plugin_finished_is_taken_once_although_nobody_acknowledged_it() 
         assert rig.document(rig.client(), job) == document
 
 
+def test_what_the_kernel_knows_nothing_of_is_revoked_and_occupies_its_plugin_until_then() -> None:
+    rig = Rig(HELLO)
+    client = rig.client()
+    job = submit(rig, client)
+    lease = rig.lease("hello")
+    rig.ask(client, Type.JOB_CANCEL, {"job": job})
+    reboot(rig)
+    rig.inbox.clear()  # REVOKE has not arrived
+    greet(rig, "hello", 1, held(lease))
+    client = rig.client()
+    other = submit(rig, client)
+    assert not rig.has_lease("hello")
+    rig.give_up("hello")
+    assert rig.work("hello")["job"] == other
+    assert rig.document(client, job)["state"] == "cancelled"
+    assert len(rig.kernel.scheduler.leases) == 0
+
+
 # Journals that have lost something
 
 

@@ -34,7 +34,7 @@ def test_a_batch_is_decoded_to_its_end_while_there_is_no_daemon(daemon: DaemonWo
         "job", "submit", program, "--shots", 1024, "--batch", 1024, "--seed", 5, "--noise", 0, "--no-verify", "--json"
     ).document["job"]
     await_job(
-        world.runtime, lambda state: state["job"] == job and state["state"] == "running" and 0.1 < state["fraction"]
+        world.runtime, lambda state: state["job"] == job and state["state"] == "running" and state["fraction"] > 0.1
     )
     with BlockingClient(world.runtime) as client:
         pids = {
