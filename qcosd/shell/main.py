@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -114,6 +115,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
     loop.set_exception_handler(partial(_fault, ended))
+    gc.disable()  # a state of many jobs is made at once, and looking through it again and again would take longer than making it
     directories.clear_streams()
     file = None if embedded else JournalFile(directories.state)
     image = file.image() if file else {}
@@ -175,6 +177,8 @@ async def serve(
             )
         )  # fmt: skip
         look_at_space()
+        gc.freeze()
+        gc.enable()
         return await ended
     finally:
         processes.close()

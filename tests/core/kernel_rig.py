@@ -92,6 +92,8 @@ class Rig:
             manifests, 7, 4711, "0.1", b"e" * 32, 1e9, "ipc:///run/streams/", limits or Limits(), **start
         )
         self.feed(self.start)
+        # Nobody can have subscribed before that, so nothing was published.
+        self.first = {name: [row["state"]] for name, row in self.kernel.topics.snapshot("").items()}
 
     def journal(self) -> Image:
         """What the journal has."""
@@ -318,8 +320,10 @@ class Rig:
         return [effect for effect in self.effects if isinstance(effect, kind)]
 
     def events(self, topic: str) -> list[dict[str, Any]]:
-        """States published on a topic, in order."""
-        return [e.message.body["state"] for e in self.of(Publish) if e.topic == topic and e.message.body["seq"]]
+        """The state of a topic when the kernel had started, if there was one, and those published since, in order."""
+        return self.first.get(topic, []) + [
+            e.message.body["state"] for e in self.of(Publish) if e.topic == topic and e.message.body["seq"]
+        ]
 
 
 def unpacked(image: Image) -> Image:
