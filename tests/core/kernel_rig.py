@@ -92,8 +92,6 @@ class Rig:
             manifests, 7, 4711, "0.1", b"e" * 32, 1e9, "ipc:///run/streams/", limits or Limits(), **start
         )
         self.feed(self.start)
-        # Nobody can have subscribed before that, so nothing was published.
-        self.first = {name: [row["state"]] for name, row in self.kernel.topics.snapshot("").items()}
 
     def journal(self) -> Image:
         """What the journal has."""
@@ -123,7 +121,13 @@ class Rig:
     def feed(self, event: Event) -> None:
         pending: list[Event] = [event]
         while pending:
-            for effect in self.kernel.handle(pending.pop(0), self.now):
+            happening = pending.pop(0)
+            effects = self.kernel.handle(happening, self.now)
+            if isinstance(
+                happening, Start
+            ):  # nobody can have subscribed before: what was published is in the snapshot alone
+                self.first = self.kernel.topics.snapshot("")
+            for effect in effects:
                 self.effects.append(effect)
                 pending += self.carry_out(effect)
 
@@ -321,9 +325,9 @@ class Rig:
 
     def events(self, topic: str) -> list[dict[str, Any]]:
         """The state of a topic when the kernel had started, if there was one, and those published since, in order."""
-        return self.first.get(topic, []) + [
-            e.message.body["state"] for e in self.of(Publish) if e.topic == topic and e.message.body["seq"]
-        ]
+        first = [self.first[topic]["state"]] if topic in self.first else []
+        published = [e.message.body for e in self.of(Publish) if e.topic == topic]
+        return first + [body["state"] for body in published if body["seq"]]
 
 
 def unpacked(image: Image) -> Image:
