@@ -119,6 +119,39 @@ def test_version_needs_no_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith(f"qcosctl {__version__}, ")
 
 
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [
+        ("stopped", "`kill -CONT 7`"),
+        ("running", "restart it"),
+        ("sleeping", "restart it"),
+        ("not running", "start it again"),
+        ("not running, its socket was left behind", "start it again"),
+        ("dead, not reaped", "start it again"),
+        ("qcosd.service is enabled but not up", "systemctl status qcosd"),
+    ],
+)
+def test_a_silent_daemon_comes_with_what_to_do(state: str, remedy: str) -> None:
+    from qcosd.sdk import errors
+
+    with pytest.raises(Failure) as caught, translated():
+        raise errors.DaemonSilent("/x", 7, state)
+    assert remedy in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("key_conflict", "--key"), ("no_such_job", "job list"), ("no_such_plugin", "plugin list"), ("over_quota", "")],
+)
+def test_what_the_daemon_refuses_comes_with_what_to_do(name: str, remedy: str) -> None:
+    from qcosd.sdk import errors
+
+    with pytest.raises(Failure) as caught, translated():
+        raise errors.RequestFailed(7, name, "no")
+    assert remedy in caught.value.hint
+    assert bool(remedy) == bool(caught.value.hint)
+
+
 def test_what_the_sdk_raises_becomes_an_exit_code() -> None:
     from qcosd.sdk import errors
 

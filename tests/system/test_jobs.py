@@ -76,7 +76,8 @@ def test_unknown_names(daemon: DaemonWorld) -> None:
         done = daemon.ctl(*words, "--json")
         assert done.code == 1, words
         assert done.document["error"]["name"] == name
-        assert done.err.count("\n") == 1
+        assert done.err.count("\n") == 2
+        assert f"qcosctl {words[0]} list" in done.err, "what to do about it"
 
 
 def test_status_and_version_agree(daemon: DaemonWorld) -> None:
