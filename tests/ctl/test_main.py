@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,20 @@ def test_options_are_refused_before_the_file_is_read(
         assert capsys.readouterr().err.startswith(f"qcosctl: {option} ")
 
 
+def test_a_cancelled_job_is_said_to_be_so_once() -> None:
+    from qcosd.ctl.run import report
+
+    error = {"code": 200, "name": "cancelled", "message": "cancelled on request", "details": {}, "chain": []}
+    with pytest.raises(Failure) as caught:
+        report({"job": "7", "state": "cancelled", "error": error}, False)
+    assert caught.value.message == "job 7 cancelled: cancelled on request"
+
+
+def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["--version"]) == 0
+    assert capsys.readouterr().out == f"qcosctl, version {__version__}\n"
+
+
 def test_a_job_id_that_cannot_exist_is_not_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["--runtime-dir", str(tmp_path), "job", "show", "a b"]) == failure.FAILED
     assert capsys.readouterr().err == "qcosctl: no job has the name 'a b'\n"
@@ -117,6 +132,21 @@ def test_version_needs_no_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["version"] == __version__
     assert call(["version"]) == 0
     assert capsys.readouterr().out.startswith(f"qcosctl {__version__}, ")
+
+
+@pytest.mark.parametrize("words", [["version"], ["version", "--json"], ["config", "show"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_the_output_is_one_line(words: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "qcosd.ctl.main", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == failure.FAILED
+    assert done.stderr == "qcosctl: the output cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(
