@@ -58,10 +58,10 @@ _PATH = click.Path(path_type=Path)
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--config", type=_PATH, help="Configuration file; default ~/.config/qcos/qcosd.toml, /etc/qcos/qcosd.toml."
+    "--config", type=_PATH, help="Configuration file; default ~/.config/qcos/qcosd.toml, else /etc/qcos/qcosd.toml."
 )
-@click.option("--runtime-dir", type=_PATH, envvar="QCOS_RUNTIME_DIR", help="Sockets and client token.")
-@click.option("--state-dir", type=_PATH, envvar="QCOS_STATE_DIR", help="Artifacts and logs.")
+@click.option("--runtime-dir", type=_PATH, envvar="QCOS_RUNTIME_DIR", help="Sockets, lock and client token.")
+@click.option("--state-dir", type=_PATH, envvar="QCOS_STATE_DIR", help="Journal, artifacts and logs.")
 @click.option(
     "--plugin-dir", "plugin_dirs", type=_PATH, multiple=True, help="Further plugins; may be given more than once."
 )
