@@ -320,4 +320,4 @@ def test_a_killed_process_leaves_what_it_was_told(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_process_that_is_killed_often_leaves_what_it_was_told(tmp_path: Path) -> None:
-    survive(tmp_path, 200, seed=int(os.environ.get("QCOS_TEST_SEED", "2")))
+    survive(tmp_path, 80, seed=int(os.environ.get("QCOS_TEST_SEED", "2")))
