@@ -292,10 +292,10 @@ class Kernel:
     def _on_journal_health(self, event: events.JournalHealth, now: float) -> None:
         if event.fault != self.journal_fault:
             self.journal_fault = event.fault
-            self.log(
-                "the journal cannot be written" if event.fault else "the journal can be written again",
-                reason=event.fault or "-",
-            )
+            self.scheduler.works.silenced = bool(event.fault)
+            self.scheduler.works.renew_all(now)
+            text = "the journal cannot be written" if event.fault else "the journal can be written again"
+            self.log(text, reason=event.fault or "-")
 
     def _on_blob_written(self, event: events.BlobWritten, now: float) -> None:
         self.blobs.written(event.ticket, event.offset, event.error, now)
@@ -304,7 +304,8 @@ class Kernel:
         self.blobs.read(event.ticket, event.data, now)
 
     def _on_tick(self, event: events.Tick, now: float) -> None:
-        self.liveness.late(event.late, now)
+        if self.liveness.late(event.late, now):
+            self.scheduler.works.renew_all(now)
         while (key := self.alarms.take_due(now)) is not None:
             self._ring(key[0], key[1], now)
 

@@ -23,7 +23,7 @@ from qcosd.protocol import error_table
 
 DEFERRALS = 20  # `retry_later` in a row that a work item may get
 DEFER_FIRST, DEFER_MAX = 0.1, 8.0  # seconds until it is tried again: doubling
-NO_SPACE_PAUSE = 1.0  # seconds until what could not be stored is made again: the disk is nobody's fault, however long it is full
+NO_SPACE_PAUSE = 1.0  # seconds until what could not be stored is made again, however often
 NOT_NOW = ("retry_later", "no_space")  # errors that say nothing about the work
 STRIKES = (
     4  # deaths by a signal from outside that count as one: too little memory sends it, and so does somebody's hand
@@ -151,6 +151,9 @@ class Reports:
 
     def expire(self, lease: Lease | Stranger, now: float) -> Instance | None:
         """The alarm of a lease. The instance to be killed, where it has not given up a revoked lease in time."""
+        if self._works.silenced:
+            self._works.renew(lease, now)  # perhaps it has never heard of that, or waits for an answer
+            return None
         if isinstance(lease, Stranger) or lease.revoked:
             return self._supervisor.of_incarnation(lease.incarnation)
         work = lease.work
