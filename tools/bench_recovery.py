@@ -197,28 +197,27 @@ def _runit(boot: Path, pid: Path, command: list[str]) -> Iterator[Current]:
 
 @contextmanager
 def _systemd(boot: Path, pid: Path, command: list[str]) -> Iterator[Current]:
-    """A unit of the machine's systemd where that runs, else of one in a container."""
-    lab = Path(__file__).with_name("systemd-lab")
+    """A unit of a systemd in a container."""
+    lab = str(ROOT / "tools" / "lab" / "systemd")
     script = _executable(boot.parent / "run", _script(boot, pid, command))
     unit = f"[Service]\nExecStart={script}\nRestart=always\nRestartSec=0\nStartLimitIntervalSec=0\n[Unit]\nStartLimitIntervalSec=0\n"
     (boot.parent / "qcos-bench.service").write_text(unit)
-    where = [str(lab)]
     socket = str(msgpack.unpackb(boot.read_bytes())["endpoint"]).removeprefix("ipc://")
     # The root of the container is an overlay of this one's: it has no other mounts, and its sockets are not ours.
     shared = {str(Path(socket).parent): None, str(ROOT): None, sys.prefix: None, sys.base_prefix: None}
     folders = [folder for folder in shared if not Path(folder).is_relative_to("/usr")]
-    up = subprocess.run([*where, "up", str(boot.parent), *folders], capture_output=True, text=True, check=False)
+    up = subprocess.run([lab, "up", "--units", str(boot.parent), *folders], capture_output=True, text=True, check=False)
     if up.returncode != 0:
         raise NotHere(f"no systemd in a container here: {' '.join((up.stderr or up.stdout).split())[-200:]}")
     try:
         start = subprocess.run(
-            [*where, "exec", "systemctl", "start", "qcos-bench"], capture_output=True, text=True, check=False
+            [lab, "exec", "systemctl", "start", "qcos-bench"], capture_output=True, text=True, check=False
         )
         if start.returncode != 0:
             raise NotHere(f"the unit does not start: {' '.join(start.stderr.split())}")
         yield lambda: _outside(int(pid.read_text()))
     finally:
-        subprocess.run([*where, "down"], capture_output=True, check=False)
+        subprocess.run([lab, "down"], capture_output=True, check=False)
 
 
 def _outside(inner: int) -> int:

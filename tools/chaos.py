@@ -322,7 +322,9 @@ def describe(document: Mapping[str, Any]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = argparse.ArgumentParser(
+        prog="tools/chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     words.add_argument("--jobs", type=int, default=40, help="how many jobs (default %(default)s)")
     words.add_argument("--kills", type=int, default=200, help="SIGKILLs (default %(default)s)")
     words.add_argument("--freezes", type=int, default=50, help="SIGSTOPs (default %(default)s)")

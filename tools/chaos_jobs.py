@@ -71,7 +71,7 @@ def specs(count: int, adapters: Sequence[str], seed: int, size: float = 1.0) -> 
 
 @dataclass
 class Course:
-    """What has become of a job, as its client saw it."""
+    """What has become of a job, as its client saw it. ``document``: the public one, and the plan."""
 
     spec: Spec
     job: str = ""  # its number; empty while it has not been accepted
@@ -150,7 +150,7 @@ class Clients:
                     course.numbers.add(number)
                     course.job = course.job or number
                     document = client.wait(course.job, timeout=max(0.1, deadline - time.monotonic()))
-                    course.document, course.trouble = public_document(document), ""
+                    course.document, course.trouble = {**public_document(document), "plan": document["plan"]}, ""
                     return
             except (DaemonAbsent, DaemonSilent, DeadlineExceeded) as error:
                 course.trouble = str(error)

@@ -69,7 +69,7 @@ def show(document: Mapping[str, Any]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="tools/demo", description=__doc__.splitlines()[0])
     parser.add_argument("--noise", type=float, default=1e-3, help="physical error rate (default %(default)s)")
     parser.add_argument("--shots", type=int, default=2000, help="shots of each run (default %(default)s)")
     parser.add_argument("--seed", type=int, default=2026, help="seed (default %(default)s)")

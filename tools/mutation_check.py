@@ -115,7 +115,9 @@ def _try(mutation: Mutation) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="See whether the tests notice deliberate bugs.")
+    parser = argparse.ArgumentParser(
+        prog="tools/mutation-check", description="See whether the tests notice deliberate bugs."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="bugs tried at once (default: one a core)"

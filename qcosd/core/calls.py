@@ -305,7 +305,7 @@ def _refuse_when_fenced(kernel: Kernel) -> None:
 def _component(kernel: Kernel, call: Call) -> Component:
     component = kernel.supervisor.components.get(call.body["plugin"])
     if component is None:
-        raise Refused("no_such_plugin", f"no component {call.body['plugin']}")
+        raise Refused("no_such_plugin", f"no plugin {call.body['plugin']}")
     return component
 
 

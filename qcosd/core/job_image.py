@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
@@ -39,7 +38,7 @@ def body_of(job: Job) -> dict[str, Any]:
         "owner": job.owner,
         "options": job.options,
         "inputs": job.inputs,
-        "terms": asdict(job.terms),
+        "terms": job.terms.table(),
         "submitted": job.submitted,
         "artifacts": dict(job.artifacts),
         "steps": [step.table() for step in job.steps],

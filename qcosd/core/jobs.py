@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
 
@@ -64,7 +64,7 @@ class Jobs:
             "owner": owner,
             "inputs": inputs,
             "options": options,
-            "terms": asdict(terms),
+            "terms": terms.table(),
             "planned": given.artifacts,
             "providers": given.providers,
             "facts": given.facts,

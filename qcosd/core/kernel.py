@@ -80,6 +80,7 @@ class Kernel:
         """Everything that is to be done because of an event. ``now``: monotonic seconds."""
         EVENTS[type(event)](self, event, now)
         self._settle(now)
+        self.topics.quiet = False
         return self.outbox.take()
 
     def next_deadline(self) -> float | None:

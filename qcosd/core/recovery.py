@@ -40,9 +40,7 @@ def begin(kernel: Kernel, now: float) -> None:
         if lost := sorted({kind for level in made for kind, sha in level.items() if not kernel.blobs.has(sha)}):
             text = f"the store has lost {', '.join(f'`{kind}`' for kind in lost)}: submit the job again"
             kernel.scheduler.end(job, JobState.FAILED, now, "no_such_artifact", text)
-    kernel.supervisor.start_all(now)
-    for job in list(kernel.jobs.active.values()):
-        kernel.scheduler.replan(job, now)
+    kernel.supervisor.start_all(now)  # upon which the scheduler finds the way of every job
     kernel.collector.begin(now)
     start, jobs, plugins = kernel.start, len(kernel.jobs.active), sorted(kernel.supervisor.components)
     kernel.log("started", version=start.version, boot=start.boot, jobs=jobs, plugins=plugins)

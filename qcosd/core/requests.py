@@ -116,7 +116,8 @@ class Requests:
             self._fleeting[key] = None
             return False
         if kept.digest != digest:
-            raise Refused("key_conflict")
+            whose = f", that of job {kept.job}" if kept.job else ""
+            raise Refused("key_conflict", f"the key {message.key!r} was used for a different request{whose}")
         if kept.reply is None:
             kept.joined.append(slot)
             self.park(slot, "")

@@ -93,6 +93,8 @@ class Supervisor:
         """What an operator wants of all processes of a component: START, STOP, RESTART or RESET."""
         component.wanted = trigger is not Trigger.STOP and (component.wanted or trigger is not Trigger.RESET)
         component.failed = ""
+        if trigger is Trigger.RESET:
+            component.deaths.clear()
         self._record(component, now)
         for instance in list(component.instances):
             self.fire(instance, trigger, now)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from qcosd.core.events import Limits
@@ -31,6 +31,10 @@ class Terms:
     use: Mapping[str, str]  # service -> the one component that may offer it
     verify: bool  # whether artifacts wait for checks of them
     discard_budget: int  # discarded shots beyond which no batch is added
+
+    def table(self) -> dict[str, Any]:
+        """The terms as the journal has them."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"use": dict(self.use)}
 
     @classmethod
     def of(cls, options: dict[str, Any], limits: Limits) -> Terms:

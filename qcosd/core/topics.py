@@ -28,6 +28,7 @@ class Topics:
         self._limit = subscriptions
         self._topics: dict[str, Topic] = {}
         self._subscribed: dict[str, int] = {}  # identity -> number
+        self.quiet = True  # nobody can have subscribed yet: states are noted and not told
 
     def publish(self, name: str, state: dict[str, Any], after: int = 0) -> bool:
         """Publish the new state of a topic. False where it has not changed: that is no event."""
@@ -73,5 +74,7 @@ class Topics:
             self._subscribed.pop(address.identity, None)
 
     def _emit(self, name: str, seq: int, state: dict[str, Any], after: int) -> None:
+        if self.quiet:
+            return
         body = {"topic": name, "seq": seq, "state": state}
         self._outbox.put(Publish(name, Message(Type.EVENT, body, boot=self._outbox.boot), after))

@@ -21,6 +21,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 SLOW_HINT = "`qcosctl doctor` says whether something holds it up, such as a full disk"
 START_HINT = "start one with `qcosd` or `systemctl start qcosd`, or name one with QCOS_RUNTIME_DIR or --runtime-dir"
 
+HINTS = {
+    "key_conflict": "give another --key, or the very FILE and options of the first time; `qcosctl job list` shows the jobs",
+    "no_such_job": "`qcosctl job list` shows those that are remembered",
+    "no_such_plugin": "`qcosctl plugin list` shows those that there are",
+}
+"""What to do about a request that the daemon refused, by the name of the error."""
+
 RESTART_GRACE = 10.0
 """Seconds for which a daemon that has answered before may be away: it is being restarted, and loses nothing meanwhile."""
 
@@ -64,11 +71,26 @@ def translated() -> Iterator[None]:
     except errors.DaemonAbsent as error:
         raise Failure(failure.NO_DAEMON, str(error), name="no_daemon", hint=START_HINT) from None
     except errors.DaemonSilent as error:
-        raise Failure(failure.NO_DAEMON, str(error), name="daemon_silent") from None
+        raise Failure(
+            failure.NO_DAEMON, str(error), name="daemon_silent", hint=_waking(error.pid, error.state)
+        ) from None
     except errors.DeadlineExceeded as error:
         raise Failure(failure.TIMED_OUT, str(error) or "timed out", name="deadline", hint=SLOW_HINT) from None
     except errors.RequestFailed as error:
         code = failure.exit_code_of("failed", {"name": error.name})
-        raise Failure(code, str(error), name=error.name) from None
+        raise Failure(code, str(error), name=error.name, hint=HINTS.get(error.name, "")) from None
     except errors.SdkError as error:
         raise Failure(failure.FAILED, str(error)) from None
+
+
+def _waking(pid: int | None, state: str) -> str:
+    """What to do about a daemon that is silent, by the state of its process."""
+    if state == "stopped":
+        return f"`kill -CONT {pid}` lets it go on"
+    if state.startswith(("not running", "dead")):
+        return "start it again with `qcosd` or `systemctl start qcosd`: jobs that were accepted go on"
+    if state.startswith("qcosd.service"):
+        return "`systemctl status qcosd` says why; `systemctl start qcosd` starts it"
+    return (
+        "it is starting, busy or stuck: look at that process and at its log; if it stays so, restart it: no job is lost"
+    )

@@ -40,11 +40,7 @@ def doctor(accept: bool, as_json: bool, runtime_dir: str | None) -> int:
         if error.code != failure.NO_DAEMON:
             raise
         place = str(chosen_runtime_dir(runtime_dir))
-        remedy = (
-            error.hint
-            or "look at that process and at `journalctl -u qcosd -n 50`; if it stays so, restart the daemon: no job is lost"
-        )
-        finding = _finding(error.name, f"the daemon of {place}", error.message, remedy)
+        finding = _finding(error.name, f"the daemon of {place}", error.message, error.hint)
         raise Failure(
             error.code, error.message, name=error.name, hint=error.hint, document={"findings": [finding]}
         ) from None
@@ -104,7 +100,8 @@ def _of_jobs(held: Sequence[Mapping[str, Any]]) -> Iterable[Finding]:
         by_cause.setdefault(str(row["cause"]), []).append(str(row["job"]))
     for cause, names in by_cause.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        remedy = "goes on by itself once the cause is gone; `qcosctl job cancel ID` gives it up"
+        name = names[0] if len(names) == 1 else "ID"
+        remedy = f"goes on by itself once the cause is gone; `qcosctl job cancel {name}` gives it up"
         yield _finding("job_held", f"job {', '.join(names[:NAMED])}{more} (held)", cause, remedy)
 
 

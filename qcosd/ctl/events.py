@@ -35,6 +35,8 @@ def events(prefixes: tuple[str, ...], follow: bool, as_json: bool, runtime_dir: 
     if as_json:
         output.write_json(topics)
         return
+    if not topics:
+        output.note(f"no topic starts with {' or '.join(wanted)}")
     for topic, row in sorted(topics.items()):
         output.write(_line(topic, row["seq"], row["state"]))
 

@@ -86,8 +86,12 @@ def wait(job_id: str, timeout: float | None, as_json: bool, runtime_dir: str | N
     """Wait until a job has ended, then print its result. Ctrl-C stops the waiting, not the job."""
     from qcosd.ctl.progress import Progress
 
-    with daemon(runtime_dir) as client, Progress(job_id) as progress:
-        document = client.wait(job_id, timeout=timeout, on_change=progress.show)
+    try:
+        with daemon(runtime_dir) as client, Progress(job_id) as progress:
+            document = client.wait(job_id, timeout=timeout, on_change=progress.show)
+    except KeyboardInterrupt:
+        output.note(f"interrupted; job {job_id} was left as it is: `qcosctl job wait {job_id}` waits for it again")
+        return failure.INTERRUPTED
     return report(document, as_json)
 
 
@@ -193,7 +197,9 @@ def _plan_of(document: dict[str, Any]) -> dict[str, Any]:
     """The plan of a job, for another one to follow. Raises `Failure` where it cannot be followed exactly."""
     job_id, found = document["job"], document["plan"]
     if document["state"] != "done":
-        raise Failure(failure.FAILED, f"job {job_id} is {document['state']}: only a job that is done has a whole plan")
+        raise Failure(
+            failure.FAILED, f"job {job_id} ({document['state']}) has no plan: only a job that is done has a whole plan"
+        )
     services: dict[str, set[str]] = {}
     for name, component in found["providers"].items():
         services.setdefault(name.partition(".")[0], set()).add(component)

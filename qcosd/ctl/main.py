@@ -6,6 +6,7 @@ Commands are imported when they are called, so that a quick one (`qcosctl status
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 
 import click
 
+from qcosd import __version__
 from qcosd.ctl import failure
 from qcosd.ctl.failure import Failure
 
@@ -29,6 +31,9 @@ COMMANDS = {
     "decoders": "qcosd.ctl.decoders:decoders",
     "version": "qcosd.ctl.version:version",
 }
+
+UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Why stdout may take no more, which is nobody's bug."""
 
 
 class LazyGroup(click.Group):
@@ -47,6 +52,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="qcosctl")
 @click.option("--runtime-dir", metavar="DIR", help="Which daemon: its runtime directory (else $QCOS_RUNTIME_DIR).")
 @click.pass_context
 def cli(ctx: click.Context, runtime_dir: str | None) -> None:
@@ -61,13 +67,19 @@ def cli(ctx: click.Context, runtime_dir: str | None) -> None:
 
 def main() -> None:
     """The console script: exits with the code of the command."""
-    code = call(sys.argv[1:])
     try:
+        code = call(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone (`qcosctl job list | head`). Python would flush again at exit, and complain again.
+    except OSError as error:
+        # The reader has gone (`qcosctl job list | head`), or the disk is full. Python would flush again at exit, and complain again.
+        if error.errno not in UNWRITABLE:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = failure.FAILED
+        if error.errno != errno.EPIPE:
+            from qcosd.ctl import output
+
+            output.note(f"the output cannot be written: {os.strerror(error.errno)}")
     sys.exit(code)
 
 

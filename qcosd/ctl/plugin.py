@@ -74,6 +74,8 @@ def logs(name: str, lines: int, as_json: bool, runtime_dir: str | None) -> None:
         output.write_json({"plugin": name, "lines": tail})
     elif tail:
         output.write("\n".join(tail))
+    elif lines:
+        output.note(f"{name} has printed nothing")
 
 
 def plugin_log(client: BlockingClient, name: str, lines: int) -> list[str]:
@@ -92,8 +94,9 @@ def described(document: Mapping[str, Any]) -> list[str]:
     for row in document["instances"]:
         up = f", up {output.duration(row['uptime'])}" if row["uptime"] is not None else ""
         process = f"pid {row['pid']}" if row["pid"] else "no process"
+        restarts = "1 restart" if row["restarts"] == 1 else f"{row['restarts']} restarts"
         lines.append(
-            f"{row['name']:<9} is {row['role']}, {row['state']}, {process}, incarnation {row['incarnation']}, {row['restarts']} restarts{up}"
+            f"{row['name']:<9} is {row['role']}, {row['state']}, {process}, incarnation {row['incarnation']}, {restarts}{up}"
             + (f": {row['cause']}" if row["cause"] else "")
         )
         for lease in row["leases"]:

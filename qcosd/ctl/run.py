@@ -86,6 +86,7 @@ def _reason(document: dict[str, Any], code: int) -> str:
     if code == failure.USAGE:
         return str(error["message"])  # FILE:LINE: what is wrong there
     story = result.describe_error(error) if error else document.get("cause") or ""
+    story = story.removeprefix(f"{document['state']}: ")  # "cancelled: cancelled on request"
     return f"job {document['job']} {document['state']}" + (f": {story}" if story else "")
 
 

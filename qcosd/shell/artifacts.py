@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from qcosd.shell.journal_mark import sync_directory
+
 _Result = TypeVar("_Result")
 _ASIDE = "incoming"
 _DIGITS = frozenset("0123456789abcdef")
@@ -132,9 +134,9 @@ class Artifacts:
             os.fsync(incoming.descriptor)
         incoming.path.replace(path)
         if self._durable:
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
             if created:
-                _sync_directory(self._directory)
+                sync_directory(self._directory)
 
     def _discard(self, ticket: int) -> None:
         incoming = self._incoming.pop(ticket, None)
@@ -171,11 +173,3 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -91,6 +91,11 @@ class JournalFile:
             self._fold(image, self._records(self.position))
         except (sqlite3.DatabaseError, ValueError, msgpack.UnpackException) as error:
             raise JournalError(self.explain(error)) from error
+        except (KeyError, IndexError, TypeError) as error:
+            text = (
+                f"{self.path}: says what this version does not understand ({error!r}): start the version that wrote it"
+            )
+            raise JournalError(text) from error
         return image
 
     @property

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -57,10 +58,10 @@ _PATH = click.Path(path_type=Path)
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--config", type=_PATH, help="Configuration file; default ~/.config/qcos/qcosd.toml, /etc/qcos/qcosd.toml."
+    "--config", type=_PATH, help="Configuration file; default ~/.config/qcos/qcosd.toml, else /etc/qcos/qcosd.toml."
 )
-@click.option("--runtime-dir", type=_PATH, envvar="QCOS_RUNTIME_DIR", help="Sockets and client token.")
-@click.option("--state-dir", type=_PATH, envvar="QCOS_STATE_DIR", help="Artifacts and logs.")
+@click.option("--runtime-dir", type=_PATH, envvar="QCOS_RUNTIME_DIR", help="Sockets, lock and client token.")
+@click.option("--state-dir", type=_PATH, envvar="QCOS_STATE_DIR", help="Journal, artifacts and logs.")
 @click.option(
     "--plugin-dir", "plugin_dirs", type=_PATH, multiple=True, help="Further plugins; may be given more than once."
 )
@@ -114,6 +115,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[int] = loop.create_future()
     loop.set_exception_handler(partial(_fault, ended))
+    gc.disable()  # a state of many jobs is made at once, and looking through it again and again would take longer than making it
     directories.clear_streams()
     file = None if embedded else JournalFile(directories.state)
     image = file.image() if file else {}
@@ -177,6 +179,8 @@ async def serve(
             )
         )  # fmt: skip
         look_at_space()
+        gc.freeze()
+        gc.enable()
         return await ended
     finally:
         processes.close()

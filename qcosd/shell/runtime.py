@@ -127,6 +127,8 @@ class Directories:
         if self._locks:
             for path in (self.plugins_socket, self.clients_socket, self.events_socket):
                 path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.clear_streams()  # a plugin that was killed has left its own
         if self._embedded:
             for path in reversed(self._made):
                 shutil.rmtree(path, ignore_errors=True)

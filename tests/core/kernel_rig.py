@@ -121,7 +121,13 @@ class Rig:
     def feed(self, event: Event) -> None:
         pending: list[Event] = [event]
         while pending:
-            for effect in self.kernel.handle(pending.pop(0), self.now):
+            happening = pending.pop(0)
+            effects = self.kernel.handle(happening, self.now)
+            if isinstance(
+                happening, Start
+            ):  # nobody can have subscribed before: what was published is in the snapshot alone
+                self.first = self.kernel.topics.snapshot("")
+            for effect in effects:
                 self.effects.append(effect)
                 pending += self.carry_out(effect)
 
@@ -318,8 +324,10 @@ class Rig:
         return [effect for effect in self.effects if isinstance(effect, kind)]
 
     def events(self, topic: str) -> list[dict[str, Any]]:
-        """States published on a topic, in order."""
-        return [e.message.body["state"] for e in self.of(Publish) if e.topic == topic and e.message.body["seq"]]
+        """The state of a topic when the kernel had started, if there was one, and those published since, in order."""
+        first = [self.first[topic]["state"]] if topic in self.first else []
+        published = [e.message.body for e in self.of(Publish) if e.topic == topic]
+        return first + [body["state"] for body in published if body["seq"]]
 
 
 def unpacked(image: Image) -> Image:

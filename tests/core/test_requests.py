@@ -149,6 +149,8 @@ def test_submit_is_idempotent_by_identity_and_key() -> None:
     other = {"inputs": {}, "options": {"target": "greeted", "seed": 1}}
     assert rig.refusal(alice, Type.JOB_SUBMIT, other, key="k") == "key_conflict"
     assert rig.refusal(alice, Type.SHUTDOWN, key="k") == "key_conflict"
+    told = rig.ask(alice, Type.JOB_SUBMIT, other, key="k").body["error"]["message"]
+    assert told == f"the key 'k' was used for a different request, that of job {first.body['job']}"
     assert rig.ask(bob, Type.JOB_SUBMIT, GREETING, key="k").body != first.body
     assert rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k2").body != first.body
     rig.advance(86_401.0)

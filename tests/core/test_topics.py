@@ -15,11 +15,11 @@ SUB = Address("uid:1000", b"")
 def test_events_are_numbered_without_gap_and_the_snapshot_is_the_last_one() -> None:
     rig = Rig(HELLO)
     client = rig.client()
+    last: dict[str, tuple[int, object]] = {topic: (row["seq"], row["state"]) for topic, row in rig.first.items()}
     job = rig.submit(client, "greeting", target="greeted")
     rig.work("hello")
     rig.kill("hello")
     rig.advance(10.0)
-    last: dict[str, tuple[int, object]] = {}
     for effect in rig.of(Publish):
         body = effect.message.body
         assert effect.topic == body["topic"]

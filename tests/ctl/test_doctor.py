@@ -59,3 +59,4 @@ def test_held_jobs_are_counted_by_cause() -> None:
     assert names({}, held=(*held, {"job": "77", "cause": "y is away"})) == [
         "job_held job 9, 8, 7, 6, 5 and 4 more (held)", "job_held job 77 (held)",
     ]  # fmt: skip
+    assert "`qcosctl job cancel 77`" in findings(WELL, [], held=[{"job": "77", "cause": "y is away"}])[0]["remedy"]

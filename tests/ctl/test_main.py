@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,20 @@ def test_options_are_refused_before_the_file_is_read(
         assert capsys.readouterr().err.startswith(f"qcosctl: {option} ")
 
 
+def test_a_cancelled_job_is_said_to_be_so_once() -> None:
+    from qcosd.ctl.run import report
+
+    error = {"code": 200, "name": "cancelled", "message": "cancelled on request", "details": {}, "chain": []}
+    with pytest.raises(Failure) as caught:
+        report({"job": "7", "state": "cancelled", "error": error}, False)
+    assert caught.value.message == "job 7 cancelled: cancelled on request"
+
+
+def test_the_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["--version"]) == 0
+    assert capsys.readouterr().out == f"qcosctl, version {__version__}\n"
+
+
 def test_a_job_id_that_cannot_exist_is_not_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["--runtime-dir", str(tmp_path), "job", "show", "a b"]) == failure.FAILED
     assert capsys.readouterr().err == "qcosctl: no job has the name 'a b'\n"
@@ -117,6 +132,54 @@ def test_version_needs_no_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["version"] == __version__
     assert call(["version"]) == 0
     assert capsys.readouterr().out.startswith(f"qcosctl {__version__}, ")
+
+
+@pytest.mark.parametrize("words", [["version"], ["version", "--json"], ["config", "show"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_the_output_is_one_line(words: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "qcosd.ctl.main", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == failure.FAILED
+    assert done.stderr == "qcosctl: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [
+        ("stopped", "`kill -CONT 7`"),
+        ("running", "restart it"),
+        ("sleeping", "restart it"),
+        ("not running", "start it again"),
+        ("not running, its socket was left behind", "start it again"),
+        ("dead, not reaped", "start it again"),
+        ("qcosd.service is enabled but not up", "systemctl status qcosd"),
+    ],
+)
+def test_a_silent_daemon_comes_with_what_to_do(state: str, remedy: str) -> None:
+    from qcosd.sdk import errors
+
+    with pytest.raises(Failure) as caught, translated():
+        raise errors.DaemonSilent("/x", 7, state)
+    assert remedy in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("key_conflict", "--key"), ("no_such_job", "job list"), ("no_such_plugin", "plugin list"), ("over_quota", "")],
+)
+def test_what_the_daemon_refuses_comes_with_what_to_do(name: str, remedy: str) -> None:
+    from qcosd.sdk import errors
+
+    with pytest.raises(Failure) as caught, translated():
+        raise errors.RequestFailed(7, name, "no")
+    assert remedy in caught.value.hint
+    assert bool(remedy) == bool(caught.value.hint)
 
 
 def test_what_the_sdk_raises_becomes_an_exit_code() -> None:

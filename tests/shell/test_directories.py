@@ -86,7 +86,9 @@ def test_streams_that_are_in_use_outlive_the_daemon(short: Path) -> None:
             directories.clear_streams()
             assert sorted(path.name for path in directories.streams.iterdir()) == ["1.1", "2.1"]
             living.accept()[0].close()  # it has been knocked at
-    directories.close()
+        (directories.streams / "left again").touch()
+        directories.close()
+        assert sorted(path.name for path in directories.streams.iterdir()) == ["1.1", "2.1"], "nothing stays behind"
 
 
 def test_a_damaged_token_is_replaced(short: Path) -> None:

@@ -200,7 +200,9 @@ class DaemonWorld(World):
             )
         os.close(writing)
         with open(reading, "rb") as ready:
-            assert ready.readline(), self.log()
+            if not ready.readline():
+                self.process.wait(PATIENCE)
+                pytest.fail(f"the daemon did not come up:\n{self.log()}")
 
     def stop(self) -> int:
         """SIGTERM, and its exit code."""

@@ -39,6 +39,13 @@ def test_the_same_key_is_the_same_job(daemon: DaemonWorld, greeting: Path) -> No
     assert len(daemon.ctl("job", "list", "--json").document) == 1
 
 
+def test_nothing_to_show_is_said(daemon: DaemonWorld) -> None:
+    none = daemon.ctl("events", "nope")
+    assert (none.code, none.out, none.err) == (0, "", "qcosctl: no topic starts with nope\n")
+    silent = daemon.ctl("plugin", "logs", "hello")
+    assert (silent.code, silent.out, silent.err) == (0, "", "qcosctl: hello has printed nothing\n")
+
+
 def test_a_job_that_waits_can_be_cancelled(daemon: DaemonWorld, greeting: Path) -> None:
     job = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
     early = daemon.ctl("job", "result", job, "--json")
@@ -62,6 +69,13 @@ def test_ctrl_c_on_wait_leaves_the_job_alone(daemon: DaemonWorld, greeting: Path
     events.send_signal(signal.SIGINT)
     done = finish(events)
     assert (done.code, done.err.strip()) == (130, "")
+    waiting = daemon.popen("job", "wait", job)
+    assert waiting.stderr is not None
+    assert "is held" in waiting.stderr.readline()
+    waiting.send_signal(signal.SIGINT)
+    done = finish(waiting)
+    assert (done.code, done.out) == (130, "")
+    assert f"qcosctl job wait {job}" in done.err
     assert daemon.ctl("job", "show", job, "--json").document["state"] == "held"
 
 
@@ -76,7 +90,8 @@ def test_unknown_names(daemon: DaemonWorld) -> None:
         done = daemon.ctl(*words, "--json")
         assert done.code == 1, words
         assert done.document["error"]["name"] == name
-        assert done.err.count("\n") == 1
+        assert done.err.count("\n") == 2
+        assert f"qcosctl {words[0]} list" in done.err, "what to do about it"
 
 
 def test_status_and_version_agree(daemon: DaemonWorld) -> None:

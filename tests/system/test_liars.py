@@ -4,6 +4,7 @@ and the job ends with the right answer by others; where there are no others, it 
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def manifest(service: str) -> str:
     for operation in text["operation"]:
         if operation["op"] in operations:
             lines.append("[[operation]]")
-            lines += [f"{key} = {value!r}".replace("'", '"') for key, value in operation.items()]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in operation.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -112,6 +112,7 @@ def test_a_silent_daemon_is_never_replaced(daemon: DaemonWorld, greeting: Path) 
             done = daemon.ctl(*words)
             assert done.code == 3
             assert f"pid {daemon.pid}, stopped" in done.err
+            assert f"kill -CONT {daemon.pid}" in done.err
             assert "private" not in done.err
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
