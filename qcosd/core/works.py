@@ -93,6 +93,11 @@ class Works:
             for lease in self.leases.of_incarnation(incarnation):
                 self.renew(lease, now)
 
+    def silence(self, on: bool, now: float) -> None:
+        """What plugins are told does not reach them from now on, or does again."""
+        self.silenced = on
+        self.renew_all(now)
+
     def settle(self, lease: Lease, now: float) -> None:
         """A lease has ended by its own plugin."""
         self._free(lease, settled=True)
