@@ -38,7 +38,9 @@ ERRORS: dict[str, ErrorSpec] = {
     "bad_input": ErrorSpec(104, False, "the input is wrong"),
     "unsupported": ErrorSpec(105, False, "the input is legal, but not offered here"),
     "wrong_digest": ErrorSpec(106, False, "the bytes do not have the announced SHA-256"),
-    "no_space": ErrorSpec(107, True, "the artifact could not be stored"),
+    "no_space": ErrorSpec(
+        107, True, "the daemon has no room to store it: its state directory is full or cannot be written"
+    ),
     # 200-299: work
     "cancelled": ErrorSpec(200, False, "cancelled on request"),
     "poison": ErrorSpec(201, False, "a work item killed its plugin again and again"),

@@ -116,7 +116,7 @@ class Blobs:
         self._quota.release(upload.address, Resource.CHUNKS)
         if error is not None:
             self._requests.refuse(slot, Refused(error))
-            self._drop(ticket)
+            self._drop(ticket, Refused(error))  # whichever of its chunks is looked at first says why
         elif end == upload.size:
             self._stored[upload.sha] = upload.size
             self.touched[upload.sha] = now
@@ -171,11 +171,11 @@ class Blobs:
         last = upload.received == upload.size
         self._outbox.put(BlobWrite(ticket, upload.sha, upload.size, offset, data, last))
 
-    def _drop(self, ticket: int) -> None:
+    def _drop(self, ticket: int, why: Refused | None = None) -> None:
         """Give up an upload."""
         upload = self._uploads.pop(ticket)
         self._quota.release(upload.address, Resource.BLOB_BYTES, upload.size)
         for slot, _ in upload.waiting.values():
             self._quota.release(upload.address, Resource.CHUNKS)
-            self._requests.refuse(slot, Refused("no_such_artifact", "the transfer was given up"))
+            self._requests.refuse(slot, why or Refused("no_such_artifact", "the transfer was given up"))
         self._outbox.put(BlobDrop(ticket))

@@ -138,6 +138,10 @@ class SpawnFailed:
     reason: str
 
 
+FROM_OUTSIDE = (None, -9, 75)
+"""How a process ends for no reason of its own: unknown, SIGKILL, or it has heard from no daemon (PLUGINS.md)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exited:
     """The process has ended. ``status``: exit code, or minus the signal; None when unknown."""

@@ -16,7 +16,7 @@ from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
 from qcosd.core.collector import Collector
 from qcosd.core.components import Component, Instance
-from qcosd.core.effects import SIGKILL, Disconnect, Effect, Exit, Log, Notify
+from qcosd.core.effects import Disconnect, Effect, Exit, Log, Notify
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Event, Limits
 from qcosd.core.job import JobState
@@ -257,7 +257,7 @@ class Kernel:
         else:
             reason = f"exited with status {event.status}"
         instance = self.supervisor.of_incarnation(event.incarnation)
-        if instance is not None and not instance.fault and event.status in (None, -SIGKILL):
+        if instance is not None and not instance.fault and event.status in events.FROM_OUTSIDE:
             instance.outside = True
         self._ended(event.incarnation, reason, now)
 
@@ -293,10 +293,9 @@ class Kernel:
     def _on_journal_health(self, event: events.JournalHealth, now: float) -> None:
         if event.fault != self.journal_fault:
             self.journal_fault = event.fault
-            self.log(
-                "the journal cannot be written" if event.fault else "the journal can be written again",
-                reason=event.fault or "-",
-            )
+            self.scheduler.works.silence(bool(event.fault), now)
+            text = "the journal cannot be written" if event.fault else "the journal can be written again"
+            self.log(text, reason=event.fault or "-")
 
     def _on_blob_written(self, event: events.BlobWritten, now: float) -> None:
         self.blobs.written(event.ticket, event.offset, event.error, now)
@@ -305,7 +304,8 @@ class Kernel:
         self.blobs.read(event.ticket, event.data, now)
 
     def _on_tick(self, event: events.Tick, now: float) -> None:
-        self.liveness.late(event.late, now)
+        if self.liveness.late(event.late, now):
+            self.scheduler.works.renew_all(now)
         while (key := self.alarms.take_due(now)) is not None:
             self._ring(key[0], key[1], now)
 

@@ -67,9 +67,11 @@ class Liveness:
         else:
             self._supervisor.kill(instance, f"silent: no heartbeat for {silence:.0f} s, not using the CPU", now)
 
-    def late(self, seconds: float, now: float) -> None:
-        """The daemon was held up: nobody's silence in that time counts."""
-        if seconds > HEARTBEAT:
-            for peer in self._peers.all():
-                peer.heard = min(now, peer.heard + seconds)
-            self._supervisor.postpone(now)
+    def late(self, seconds: float, now: float) -> bool:
+        """The daemon was held up: nobody's silence in that time counts. Whether it was for long."""
+        if seconds <= HEARTBEAT:
+            return False
+        for peer in self._peers.all():
+            peer.heard = min(now, peer.heard + seconds)
+        self._supervisor.postpone(now)
+        return True

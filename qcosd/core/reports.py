@@ -23,6 +23,8 @@ from qcosd.protocol import error_table
 
 DEFERRALS = 20  # `retry_later` in a row that a work item may get
 DEFER_FIRST, DEFER_MAX = 0.1, 8.0  # seconds until it is tried again: doubling
+NO_SPACE_PAUSE = 1.0  # seconds until what could not be stored is made again, however often
+NOT_NOW = ("retry_later", "no_space")  # errors that say nothing about the work
 STRIKES = (
     4  # deaths by a signal from outside that count as one: too little memory sends it, and so does somebody's hand
 )
@@ -91,20 +93,27 @@ class Reports:
         """A plugin cannot do its part. Raises Refused(late)."""
         if self._leases.was_settled(number, epoch, incarnation):
             return
-        lease = self._current(number, epoch, incarnation, failing=error["name"] != "retry_later")
+        lease = self._current(number, epoch, incarnation, failing=error["name"] not in NOT_NOW)
         work = lease.work
         self._settle(lease, now)
         if work.delivered or work.job.state in ENDED:
             return
         if error["name"] in ("wrong_input", "wrong_output") or lease.cut_short(error):
             self._judge(lease, error, now)
+        elif error["name"] == "no_space":
+            self._defer(work, NO_SPACE_PAUSE, "there was no space for what it has made", now)
         elif error["name"] == "retry_later" and work.deferrals < DEFERRALS:
-            work.deferrals, work.deferred = work.deferrals + 1, True
-            work.not_before = now + min(DEFER_MAX, DEFER_FIRST * 2.0 ** (work.deferrals - 1))
-            self._alarms.set(("retry", work), work.not_before)
-            self._scheduler.again(work, "the other side of the stream is deferred", now)
+            work.deferrals += 1
+            pause = min(DEFER_MAX, DEFER_FIRST * 2.0 ** (work.deferrals - 1))
+            self._defer(work, pause, "the other side of the stream is deferred", now)
         else:
             self._scheduler.fail(work, error, now, lease.place)
+
+    def _defer(self, work: Work, pause: float, reason: str, now: float) -> None:
+        """Try it again after a pause."""
+        work.deferred, work.not_before = True, now + pause
+        self._alarms.set(("retry", work), work.not_before)
+        self._scheduler.again(work, reason, now)
 
     def revoked(self, number: int, epoch: int, incarnation: int) -> None:
         """A plugin has given a revoked lease up."""
@@ -142,6 +151,9 @@ class Reports:
 
     def expire(self, lease: Lease | Stranger, now: float) -> Instance | None:
         """The alarm of a lease. The instance to be killed, where it has not given up a revoked lease in time."""
+        if self._works.silenced:
+            self._works.renew(lease, now)  # perhaps it has never heard of that, or waits for an answer
+            return None
         if isinstance(lease, Stranger) or lease.revoked:
             return self._supervisor.of_incarnation(lease.incarnation)
         work = lease.work

@@ -32,6 +32,7 @@ class Works:
         self._jobs = jobs
         self._where = where
         self._grace = grace  # seconds from REVOKE to SIGKILL
+        self.silenced = False  # what plugins are told does not reach them: the journal cannot be written
         self.leases = Leases()
 
     def idle(self, job: Job, step: Step, batch: int | None, now: float) -> Work | None:
@@ -80,6 +81,22 @@ class Works:
         """The budget of a lease begins."""
         lease.since = now
         self._alarms.set(("lease", lease), now + lease.part.operation.budget)
+
+    def renew(self, lease: Lease | Stranger, now: float) -> None:
+        """Nobody could have kept the deadline of a lease: it has its time anew."""
+        seconds = lease.part.operation.budget if isinstance(lease, Lease) and not lease.revoked else self._grace
+        self._alarms.set(("lease", lease), now + seconds)
+
+    def renew_all(self, now: float) -> None:
+        """As ``renew``, for all of them: the daemon was held up."""
+        for incarnation in self.leases.incarnations():
+            for lease in self.leases.of_incarnation(incarnation):
+                self.renew(lease, now)
+
+    def silence(self, on: bool, now: float) -> None:
+        """What plugins are told does not reach them from now on, or does again."""
+        self.silenced = on
+        self.renew_all(now)
 
     def settle(self, lease: Lease, now: float) -> None:
         """A lease has ended by its own plugin."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SLOW_HINT = "`qcosctl doctor` says whether something holds it up, such as a full disk"
 START_HINT = "start one with `qcosd` or `systemctl start qcosd`, or name one with QCOS_RUNTIME_DIR or --runtime-dir"
 
 HINTS = {
@@ -74,7 +75,7 @@ def translated() -> Iterator[None]:
             failure.NO_DAEMON, str(error), name="daemon_silent", hint=_waking(error.pid, error.state)
         ) from None
     except errors.DeadlineExceeded as error:
-        raise Failure(failure.TIMED_OUT, str(error) or "timed out", name="deadline") from None
+        raise Failure(failure.TIMED_OUT, str(error) or "timed out", name="deadline", hint=SLOW_HINT) from None
     except errors.RequestFailed as error:
         code = failure.exit_code_of("failed", {"name": error.name})
         raise Failure(code, str(error), name=error.name, hint=HINTS.get(error.name, "")) from None

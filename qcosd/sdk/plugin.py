@@ -36,6 +36,7 @@ from qcosd.sdk.errors import Revoked
 from qcosd.sdk.host import Host, Operation, Surroundings
 from qcosd.sdk.lease import Lease
 from qcosd.sdk.plugin_session import BUS_GRACE, FaultAsked, PluginHappening, PluginSession, StopAsked
+from qcosd.sdk.printed import print_at_best
 from qcosd.sdk.session import Welcomed
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,6 +102,7 @@ class Plugin:
 
     def main(self) -> NoReturn:
         """Live until the kernel says stop.  Does not return: the process exits."""
+        print_at_best()
         try:
             boot = read_boot_map()
         except NotStartedByKernel as error:

@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 _ASIDE = "incoming"
 _DIGITS = frozenset("0123456789abcdef")
 # What the disk may say to a write without being the daemon's end: the artifact is refused, the rest goes on.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
 @dataclass(slots=True)
@@ -142,7 +142,8 @@ class Artifacts:
         incoming = self._incoming.pop(ticket, None)
         if incoming is not None:
             os.close(incoming.descriptor)
-            incoming.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what the disk does not let go is removed at the next start
+                incoming.path.unlink()
 
     def _delete(self, shas: Sequence[str]) -> None:
         for sha in shas:

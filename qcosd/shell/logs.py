@@ -6,6 +6,7 @@ copies the content aside and truncates the file in place, because the plugin kee
 with O_APPEND, so its next line goes to the new beginning. What is written between the copy and the truncation is lost.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class LogFile:
     def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
         self.path = path
         self._max_bytes = max_bytes
+        self._bound = max_bytes  # size at which it is rotated
         self._keep = keep
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self.descriptor = os.open(path, flags, 0o640)  # to be inherited as stdout and stderr
@@ -43,7 +45,7 @@ class LogFile:
         if len(complete) > MAX_LINES:
             lines.append(f"({len(complete) - MAX_LINES} lines passed over; see {self.path.name})")
         lines += [line[:MAX_LINE].decode("utf-8", "replace") for line in complete[-MAX_LINES:]]
-        if self._position > self._max_bytes:
+        if self._position > self._bound:
             self._rotate()
         return lines
 
@@ -58,13 +60,21 @@ class LogFile:
         return bytes(data)
 
     def _rotate(self) -> None:
-        for number in range(self._keep - 1, 0, -1):
-            if self._numbered(number).exists():
-                self._numbered(number).replace(self._numbered(number + 1))
-        if self._keep > 0:
-            self._copy_to(self._numbered(1))
-        os.ftruncate(self.descriptor, 0)
-        self._position = 0
+        aside = self.path.with_name(f"{self.path.name}.new")
+        try:
+            if self._keep > 0:
+                self._copy_to(aside)  # before anything is given up for it
+                for number in range(self._keep - 1, 0, -1):
+                    if self._numbered(number).exists():
+                        self._numbered(number).replace(self._numbered(number + 1))
+                aside.replace(self._numbered(1))
+            os.ftruncate(self.descriptor, 0)
+        except OSError:  # the disk is full, say: as much again may be printed before it is tried again
+            self._bound = self._position + self._max_bytes
+            with contextlib.suppress(OSError):
+                aside.unlink()
+        else:
+            self._position, self._bound = 0, self._max_bytes
 
     def _copy_to(self, path: Path) -> None:
         copy = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)

@@ -129,9 +129,11 @@ async def serve(
         "embedded": embedded,
     }
     daemon = Daemon(loop, time.monotonic, Kernel(), boot_map, partial(_finish, ended))
+    look_at_space = partial(_look_at_space, daemon, directories)
     service_manager = ServiceManager()
     logs = Logs(directories.logs, settings.logs.max_bytes, settings.logs.keep)
-    journal = Journal(loop, file, daemon.durable, daemon.journal_health) if file else MemoryJournal(daemon.durable)
+    health = partial(_journal_health, daemon, look_at_space)
+    journal = Journal(loop, file, daemon.durable, health) if file else MemoryJournal(daemon.durable)
     artifacts = Artifacts(loop, directories.artifacts, durable=not embedded)
     strays = Strays(directories.state)
     processes = Processes(loop, logs, strays, daemon.exited, embedded)
@@ -163,7 +165,7 @@ async def serve(
         loop.add_signal_handler(signum, daemon.handle, Stop(signal.Signals(signum).name))
     _every(loop, settings.logs.poll, daemon.poll_logs)
     _every(loop, settings.processes.look, daemon.look)
-    _every(loop, SPACE_EVERY, look_at_space := partial(_look_at_space, daemon, directories))
+    _every(loop, SPACE_EVERY, look_at_space)
     if service_manager.watchdog_interval is not None:
         _every(loop, service_manager.watchdog_interval, service_manager.alive)
     try:
@@ -224,6 +226,11 @@ def _fault(ended: "asyncio.Future[int]", loop: asyncio.AbstractEventLoop, contex
 def _look_at_space(daemon: Daemon, directories: Directories) -> None:
     with contextlib.suppress(OSError):
         daemon.handle(Space(*directories.space()))
+
+
+def _journal_health(daemon: Daemon, look_at_space: Callable[[], None], fault: str) -> None:
+    look_at_space()  # whoever asks what is wrong is not told how much room there was a while ago
+    daemon.journal_health(fault)
 
 
 def _tell_ready(descriptor: int, directories: Directories, boot: int) -> None:

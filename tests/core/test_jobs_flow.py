@@ -190,6 +190,33 @@ def test_retry_later_comes_again_with_the_next_epoch() -> None:
     assert rig.document(client, job)["state"] == "done"
 
 
+def test_a_store_without_space_costs_no_job_however_long_it_is_full() -> None:
+    rig = Rig(HELLO)
+    job = rig.submit(client := rig.client(), "greeting", target="greeted")
+    first = rig.lease("hello")
+    rig.fail("hello", first, "no_space")
+    for _ in range(50):
+        assert not rig.has_lease("hello"), "no disk gets room by being asked all the time"
+        rig.advance(1.0)
+        rig.fail("hello", rig.lease("hello"), "no_space")
+        assert rig.document(client, job)["state"] == "booting"
+    rig.advance(1.0)
+    assert rig.work("hello")["epoch"] == first["epoch"] + 51
+    assert rig.document(client, job)["state"] == "done"
+
+
+def test_a_stream_whose_sides_find_no_space_is_run_again() -> None:
+    rig = Rig(*QEC)
+    job = rig.submit(client := rig.client(), shots=10)
+    rig.boot()
+    rig.fail("matching_tracker", rig.lease("matching_tracker"), "no_space")
+    rig.fail("stim_adapter", rig.lease("stim_adapter"), "no_space")
+    rig.give_up("stim_adapter")
+    rig.advance(1.0)
+    assert rig.lease("matching_tracker")["epoch"] == rig.lease("stim_adapter")["epoch"] == 2
+    assert rig.document(client, job)["state"] == "running"
+
+
 def test_an_interrupt_fails_the_job_with_its_counter_offer() -> None:
     rig = Rig(HELLO)
     job = rig.submit(client := rig.client(), "greeting", target="greeted")

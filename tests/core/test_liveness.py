@@ -7,7 +7,7 @@ import pytest
 from kernel_rig import Rig, manifest, plugin
 
 from qcosd.core.effects import SIGKILL, Look, Signal
-from qcosd.core.events import Channel, Exited, Frozen, PeerGone, Tick, Vitals
+from qcosd.core.events import Channel, Exited, Frozen, JournalHealth, PeerGone, Tick, Vitals
 from qcosd.core.manifest import Operation
 from qcosd.protocol import HEARTBEAT, Type
 
@@ -160,3 +160,45 @@ def test_when_the_daemon_itself_was_held_up_a_cut_plugin_has_its_time_anew(late:
     assert killed(rig) == ([] if late > HEARTBEAT else [1])
     rig.feed(rig.greeting("hello", 1))
     assert rig.state("hello") == ("ready" if late > HEARTBEAT else "killing")
+
+
+BRIEF = manifest("hello", Operation("hello", "greet", ("greeting",), ("greeted",), budget=30.0))
+
+
+@pytest.mark.parametrize("late", [60.0, 1.0])
+def test_when_the_daemon_itself_was_held_up_work_has_its_time_anew(late: float) -> None:
+    rig = Rig(BRIEF)
+    job = rig.submit(client := rig.client(), "greeting", target="greeted")
+    rig.now += 60.0
+    rig.feed(Tick(late=late))
+    assert rig.document(client, job)["state"] == ("booting" if late > HEARTBEAT else "failed")
+    rig.advance(29.0)
+    assert rig.document(client, job)["state"] == ("booting" if late > HEARTBEAT else "failed")
+    rig.advance(2.0)
+    assert rig.document(client, job)["error"]["name"] == "budget"
+
+
+def test_when_the_daemon_itself_was_held_up_what_was_taken_back_has_its_time_anew() -> None:
+    rig = Rig(BRIEF)
+    job = rig.submit(client := rig.client(), "greeting", target="greeted")
+    rig.ask(client, Type.JOB_CANCEL, {"job": job})
+    rig.now += 60.0
+    rig.feed(Tick(late=60.0))
+    assert killed(rig) == []
+    rig.advance(11.0)
+    assert killed(rig)[0] == 1
+
+
+def test_work_that_waits_for_the_journal_is_not_late() -> None:
+    rig = Rig(BRIEF)
+    client = rig.client()
+    jobs = [rig.submit(client, "greeting", target="greeted") for _ in range(2)]
+    rig.ask(client, Type.JOB_CANCEL, {"job": jobs[1]})
+    rig.feed(JournalHealth("no space left on device"))
+    rig.advance(100.0)
+    assert killed(rig) == [] and rig.document(client, jobs[0])["state"] == "booting"
+    rig.feed(JournalHealth(""))
+    rig.advance(29.0)
+    assert rig.document(client, jobs[0])["state"] == "booting"
+    rig.advance(2.0)
+    assert rig.document(client, jobs[0])["error"]["name"] == "budget"

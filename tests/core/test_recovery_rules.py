@@ -17,6 +17,7 @@ from qcosd.core.manifest import Operation
 from qcosd.core.recovery import image_of
 from qcosd.core.urgency import Urgency
 from qcosd.protocol import Type
+from qcosd.sdk.plugin_session import EXIT_BUS_SILENT
 
 GREET = Operation("hello", "greet", ("greeting",), ("greeted",))
 KILLABLE = manifest("hello", dataclasses.replace(GREET, preempt="kill"))
@@ -98,12 +99,16 @@ def test_while_others_get_on_the_work_is_poison_after_its_attempts() -> None:
     assert rig.document(client, bad)["error"]["name"] == "poison"
 
 
-def test_a_kill_from_outside_is_a_quarter_of_a_death() -> None:
+OUTSIDE = [-9, EXIT_BUS_SILENT]
+
+
+@pytest.mark.parametrize("status", OUTSIDE)
+def test_an_end_from_outside_is_a_quarter_of_a_death(status: int) -> None:
     rig, client, job = one_at_a_time(attempts=1)
     for _ in range(7):
-        die_of_it(rig, -9)
+        die_of_it(rig, status)
         assert rig.document(client, job)["state"] == "booting"
-    die_of_it(rig, -9)
+    die_of_it(rig, status)
     assert rig.document(client, job)["error"]["name"] == "poison"
 
 
@@ -131,10 +136,11 @@ def test_whoever_ends_while_the_daemon_is_away_is_nobodys_fault() -> None:
     assert rig.document(client, job)["state"] == "done"
 
 
-def test_whoever_is_killed_from_outside_while_idle_does_not_pay() -> None:
+@pytest.mark.parametrize("status", OUTSIDE)
+def test_whoever_is_ended_from_outside_while_idle_does_not_pay(status: int) -> None:
     rig = Rig(dataclasses.replace(HELLO, restart=FRAGILE))
     for _ in range(10):
-        rig.kill("hello", -9)
+        rig.kill("hello", status)
         rig.advance(10.0)
     assert rig.state("hello") == "ready"
     for _ in range(3):

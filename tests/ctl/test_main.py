@@ -197,6 +197,9 @@ def test_what_the_sdk_raises_becomes_an_exit_code() -> None:
         with pytest.raises(Failure) as caught, translated():
             raise error
         assert caught.value.code == code
+    with pytest.raises(Failure) as caught, translated():
+        raise errors.DeadlineExceeded("no answer to JOB_LIST in time")
+    assert "qcosctl doctor" in caught.value.hint
     assert "pid 7, stopped" in str(errors.DaemonSilent("/x", 7, "stopped"))
 
 

@@ -38,6 +38,8 @@ def closing():
 plugin.main()
 """
 
+LEASE = {"lease": 4, "epoch": 2, "job": "1", "service": "patient", "op": "wait", "batch": None, "options": {},
+         "shots": 1, "seed": 1, "inputs": {}, "stream": None, "budget": 9.0}  # fmt: skip
 DONE = {"job": "1", "state": "done"}
 DEATHS = 10
 
@@ -243,9 +245,9 @@ def test_every_request_with_an_effect_has_a_key() -> None:
     assert query.key is None
 
 
-def plugin_on(place: Path, grace: float) -> LoneBus:
+def plugin_on(place: Path, grace: float, *wrapper: str) -> LoneBus:
     (place / "main.py").write_text(PLUGIN.replace("{grace}", str(grace)))
-    return LoneBus("patient", [sys.executable, str(place / "main.py")])
+    return LoneBus("patient", [*wrapper, sys.executable, str(place / "main.py")])
 
 
 def greeted(bus: LoneBus) -> Message:
@@ -288,9 +290,7 @@ def test_a_kernel_that_dies_while_nothing_of_the_plugin_can_run_is_followed_by_o
         (tmp_path / "main.py").write_text((tmp_path / "main.py").read_text().replace('lease.input("greeting")', holds))
         bus.start()
         greeted(bus)
-        body = {"lease": 4, "epoch": 2, "job": "1", "service": "patient", "op": "wait", "batch": None, "options": {},
-                "shots": 1, "seed": 1, "inputs": {}, "stream": None, "budget": 9.0}  # fmt: skip
-        bus.say(Type.LEASE, body)
+        bus.say(Type.LEASE, LEASE)
         bus.expect("PROGRESS", lambda message: message.type is Type.PROGRESS, PATIENCE)
         bus.die()
         bus.rise()
@@ -300,3 +300,20 @@ def test_a_kernel_that_dies_while_nothing_of_the_plugin_can_run_is_followed_by_o
             done = [bus.expect("DONE", lambda message: message.type is Type.DONE, PATIENCE)]
         assert hello.body["leases"][0].items() >= {"lease": 4, "epoch": 2}.items() and done[-1].boot == bus.boot
         assert [message.type for message in bus.heard[first:]].count(Type.HELLO) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_plugin_whose_log_is_full_works_and_makes_itself_safe(tmp_path: Path) -> None:
+    with plugin_on(tmp_path, 1.0, "sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh") as bus:
+        text = (tmp_path / "main.py").read_text()
+        text = text.replace('lease.input("greeting")', 'print("at work")').replace('print("safe", flush=True)', 'open("SAFE", "w").close()')  # fmt: skip
+        (tmp_path / "main.py").write_text(text.replace("SAFE", str(tmp_path / "safe")))
+        bus.start()
+        greeted(bus)
+        bus.say(Type.LEASE, LEASE)
+        end = bus.expect("DONE or FAILED", lambda message: message.type in (Type.DONE, Type.FAILED), PATIENCE)
+        assert end.type is Type.DONE, end.body
+        bus.die()
+        assert bus.process is not None
+        assert bus.process.wait(PATIENCE) == EXIT_BUS_SILENT
+    assert (tmp_path / "safe").exists()

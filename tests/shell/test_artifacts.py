@@ -123,6 +123,40 @@ def test_a_full_disk_is_an_answer(tmp_path: Path) -> None:
     run(test())
 
 
+def test_what_the_disk_does_not_let_go_is_no_fault(tmp_path: Path) -> None:
+    async def test() -> None:
+        store = Artifacts(asyncio.get_running_loop(), tmp_path)
+        assert await result(lambda done: store.write(1, "0" * 64, 0, b"data", False, done)) is None
+        (tmp_path / "incoming" / "1").unlink()
+        (tmp_path / "incoming" / "1").mkdir()
+        store.drop(1)
+        assert await put(store, 2, b"more") == [None]
+        store.close()
+
+    faults: list[object] = []
+
+    async def watched() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        await test()
+
+    run(watched())
+    assert faults == []
+
+
+def test_a_directory_without_permission_is_an_answer(tmp_path: Path) -> None:
+    async def test() -> None:
+        store = Artifacts(asyncio.get_running_loop(), tmp_path)
+        (tmp_path / "incoming").chmod(0o500)
+        if os.access(tmp_path / "incoming", os.W_OK):
+            pytest.skip("root may write everywhere")
+        assert await put(store, 1, b"data") == ["no_space"]
+        (tmp_path / "incoming").chmod(0o700)
+        assert await put(store, 2, b"data") == [None]
+        store.close()
+
+    run(test())
+
+
 @pytest.mark.parametrize("sha", ["", "..", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "/" * 64])
 def test_only_digests_are_names(tmp_path: Path, sha: str) -> None:
     async def test() -> None:

@@ -62,6 +62,25 @@ def test_rotation_keeps_what_a_process_with_the_old_descriptor_writes(tmp_path: 
     log.close()
 
 
+def test_a_log_that_cannot_be_rotated_is_kept_until_it_can(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "x.log", 100, 2)
+    in_the_way = tmp_path / "x.log.new"
+    write(log, b"old" * 40 + b"\n")
+    log.new_lines()
+    in_the_way.mkdir()
+    for number in range(3):
+        write(log, b"%d" % number * 60 + b"\n")
+        assert log.new_lines() == [f"{number}" * 60]
+    assert (tmp_path / "x.log.1").read_bytes() == b"old" * 40 + b"\n", "nothing was given up"
+    assert log.path.stat().st_size == 3 * 61
+    in_the_way.rmdir()
+    write(log, b"3" * 60 + b"\n")
+    assert log.new_lines() == ["3" * 60]
+    assert log.path.stat().st_size == 0 and (tmp_path / "x.log.1").stat().st_size == 4 * 61
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.log", "x.log.1", "x.log.2"]
+    log.close()
+
+
 def test_without_rotated_files_the_size_is_still_bounded(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "x.log", 100, 0)
     write(log, b"x" * 99 + b"\n" + b"more\n")
