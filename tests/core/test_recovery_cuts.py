@@ -12,7 +12,7 @@ import random
 from typing import Any
 
 import pytest
-from honest import World
+from honest_world import World
 from kernel_rig import unpacked
 
 from qcosd.core.recovery import image_of

@@ -12,7 +12,9 @@ import random
 from typing import Any
 
 import pytest
-from honest import PIPELINE, Client, World
+from honest_peers import Client
+from honest_plugins import PIPELINE
+from honest_world import World
 from kernel_rig import unpacked
 
 from qcosd.core.events import Frozen, Limits
@@ -96,7 +98,7 @@ class Chaos:
                 world.events.append(Frozen(choice.choice(plugins).incarnation))
             case "later":
                 if tasks := [t for p in plugins for t in p.tasks.values() if not t.over]:
-                    world.fail(choice.choice(tasks), "retry_later", "not now")
+                    choice.choice(tasks).fail("retry_later", "not now", world.now)
             case "operator":
                 self.command(choice.choice(sorted(world.manifests)))
             case "look":

@@ -155,3 +155,17 @@ def wait_gone(pid: int) -> bool:
         return bool(select.select([descriptor], [], [], PATIENCE / 1000)[0])
     finally:
         os.close(descriptor)
+
+
+def wait_ready(client: Client, plugin: str, after: int = 0) -> dict[str, object]:
+    """The plugin's row once an incarnation above `after` is ready."""
+    events = client.subscriber(f"plugin.{plugin}")
+    try:
+        while True:
+            # The first event is the grant itself, so that no change is missed between looking and listening.
+            events.recv_multipart()
+            row = client.plugin(plugin)
+            if row["state"] == "ready" and row["incarnation"] > after:
+                return row
+    finally:
+        events.close()
