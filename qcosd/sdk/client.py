@@ -321,7 +321,7 @@ class BlockingClient:
                 if subscription.wanted or over():
                     continue
                 now = time.monotonic()
-                if not self._session.welcomed or self._session.silent_for(now) > 0.0:
+                if not self._session.welcomed or self._session.silent_for(now) > RECONNECT_AFTER:
                     granted_by = max(granted_by, now + self.connect_grace)  # first somebody has to be there
                 elif now >= granted_by:
                     raise RequestFailed(4, "not_allowed", f"no subscription to {', '.join(subscription.prefixes)}")

@@ -66,6 +66,8 @@ class Connections:
         """The connection that the frame came through. The frame must have been received with copy=False."""
         descriptor = int(frame.get(zmq.SRCFD))
         identity = str(frame.get("User-Id"))
+        while not routing and self._take_event():
+            pass  # only the descriptor tells one from another, and its number may have passed to the next one already
         known = self._by_routing.get(routing) if routing else self._by_descriptor.get(descriptor)
         if known is not None and known.descriptor == descriptor and known.identity == identity:
             return known

@@ -56,6 +56,8 @@ def destination_of(effect: Effect) -> Hashable:
     match effect:
         case Send() | Disconnect():
             return effect.channel, effect.address.routing
+        case Publish() if not effect.message.body["seq"]:
+            return "granted", effect.topic  # comes before whatever is published from then on, and waits for nothing
         case Publish():
             return "topic", effect.topic
         case Spawn() | Signal():

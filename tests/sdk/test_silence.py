@@ -22,7 +22,7 @@ consumes = ["how"]
 produces = ["held"]
 """
 PLUGIN = '''
-import ctypes, re, time
+import ctypes, math, re, time
 from qcosd.sdk import Plugin
 
 plugin = Plugin()
@@ -31,12 +31,16 @@ plugin = Plugin()
 @plugin.operation("holder", "hold")
 def hold(lease):
     """In its first life, keeps every other thread from running for longer than 3 heartbeats."""
-    began, length = time.monotonic(), 24
+    length = 24
     if lease.input("how") == b"asleep" and lease.epoch == 1:
         ctypes.PyDLL(None).sleep(600)
-    while lease.input("how") == b"at work" and time.monotonic() < began + 7.0:
-        re.match("(a|a)*b", "a" * length)  # one call into C, the longer the more letters
-        length += 1
+    if lease.input("how") == b"at work":
+        spent = 0.0
+        while spent < 0.2:  # one call into C, twice as long with each letter
+            length, began = length + 1, time.monotonic()
+            re.match("(a|a)*b", "a" * length)
+            spent = time.monotonic() - began
+        re.match("(a|a)*b", "a" * (length + math.ceil(math.log2(9.0 / spent))))
     return lease.result(outputs={"held": b"%d" % lease.epoch})
 
 

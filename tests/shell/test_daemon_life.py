@@ -92,7 +92,7 @@ def test_a_bug_in_the_kernel_ends_the_daemon_loudly(tmp_path: Path) -> None:
         "Kernel.handle = broken\nmain()\n"
     )
     with Qcosd(program=(str(broken),)) as daemon:
-        pid = daemon.client().plugin("hello")["pid"]
+        pid = wait_ready(daemon.client(), "hello")["pid"]
         events = daemon.client().subscriber("kernel")
         code, log = daemon.wait()
         events.close()

@@ -58,14 +58,14 @@ def test_plugins_that_end_while_there_is_no_daemon_are_replaced() -> None:
 
 
 def test_a_daemon_that_was_frozen_keeps_its_plugins() -> None:
-    with Qcosd(config="[bus]\nheartbeat = 0.05\n") as daemon:
+    with Qcosd(config="[bus]\nheartbeat = 0.2\n") as daemon:
         client = daemon.client()
         row = wait_ready(client, "hello")
         watcher = client._socket(zmq.DEALER, "clients.sock")
         silent = watcher.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         silent.rcvtimeo = PATIENCE
         watcher.disconnect(watcher.last_endpoint)
-        watcher.heartbeat_ivl, watcher.heartbeat_timeout = 200, 200  # gives up long after the daemon itself would
+        watcher.heartbeat_ivl, watcher.heartbeat_timeout = 500, 500  # gives up long after the daemon itself would
         watcher.connect(f"ipc://{daemon.runtime}/clients.sock")
         while zmq.utils.monitor.recv_monitor_message(silent)["event"] != zmq.EVENT_HANDSHAKE_SUCCEEDED:
             pass
