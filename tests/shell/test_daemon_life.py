@@ -92,7 +92,10 @@ def test_a_bug_in_the_kernel_ends_the_daemon_loudly(tmp_path: Path) -> None:
         "Kernel.handle = broken\nmain()\n"
     )
     with Qcosd(program=(str(broken),)) as daemon:
-        pid = wait_ready(daemon.client(), "hello")["pid"]
+        client = daemon.client()
+        while (row := client.plugin("hello"))["state"] != "ready":
+            pass  # no subscription yet: that is what breaks it
+        pid = row["pid"]
         events = daemon.client().subscriber("kernel")
         code, log = daemon.wait()
         events.close()
