@@ -43,7 +43,7 @@ class Limits:
     revoke_grace: float = 10.0  # from REVOKE to SIGKILL where no REVOKED comes
     ageing_period: float = 30.0  # waiting so long raises the effective priority by one
     adopt_grace: float = 5.0  # from the start to the HELLO of a process of an earlier boot
-    reconnect_grace: float = 2.0  # from the end of a plugin's connection to its next HELLO
+    reconnect_grace: float = 5.0  # from the end of a plugin's connection to its next HELLO
     surplus_idle: float = (
         30.0  # without a call for more replicas, after which one that is more than `replicas` is stopped
     )
