@@ -44,11 +44,10 @@ class Outbox:
         held = [e if e.after or isinstance(e, NOBODY_HEARS) else replace(e, after=self.position) for e in effects]
         return [Append(records, self.position), *held]
 
-    def append(self, kind: RecordType, now: float, **body: Any) -> int:
-        """Append a journal record; its position, which all effects of this event wait for."""
+    def append(self, kind: RecordType, now: float, **body: Any) -> None:
+        """Append a journal record, which all effects of this event wait for."""
         self.position += 1
         self._records.append(Record(kind, body, now + self.wall))
-        return self.position
 
     def send(self, channel: Channel, address: Address, kind: Type, body: dict[str, Any] | None = None, *, id: int = 0, payload: tuple[bytes, ...] = (), after: int = 0) -> None:  # fmt: skip
         """Send a message of this boot."""

@@ -350,10 +350,10 @@ class Supervisor:
         if not any(other.state in ALIVE for other in component.instances if other is not instance):
             component.log.clear()
         self._alive[self.last] = instance
-        after = self._outbox.append(
+        self._outbox.append(
             RecordType.INCARNATION, now, component=component.name, instance=instance.number, incarnation=self.last, token_hash=instance.token_hash
         )  # fmt: skip
-        self._outbox.put(Spawn(component.name, self.last, instance.identity, token, component.manifest, after))
+        self._outbox.put(Spawn(component.name, self.last, instance.identity, token, component.manifest))
 
     def _set_timer(self, instance: Instance, now: float, *, entered: bool) -> None:
         if instance.state is State.READY and not entered:

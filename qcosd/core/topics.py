@@ -30,7 +30,7 @@ class Topics:
         self._subscribed: dict[str, int] = {}  # identity -> number
         self.quiet = True  # nobody can have subscribed yet: states are noted and not told
 
-    def publish(self, name: str, state: dict[str, Any], after: int = 0) -> bool:
+    def publish(self, name: str, state: dict[str, Any]) -> bool:
         """Publish the new state of a topic. False where it has not changed: that is no event."""
         topic = self._topics.get(name)
         if topic is None:
@@ -39,7 +39,7 @@ class Topics:
             return False
         else:
             topic.seq, topic.state = topic.seq + 1, state
-        self._emit(name, topic.seq, state, after)
+        self._emit(name, topic.seq, state)
         return True
 
     def forget(self, name: str) -> None:
@@ -61,7 +61,7 @@ class Topics:
         self._outbox.put(Subscription(address, prefix, True, granted))
         if granted:
             self._subscribed[address.identity] = held + 1
-            self._emit(prefix, 0, {}, 0)
+            self._emit(prefix, 0, {})
         return granted
 
     def unsubscribe(self, address: Address, prefix: str) -> None:
@@ -73,8 +73,8 @@ class Topics:
         else:
             self._subscribed.pop(address.identity, None)
 
-    def _emit(self, name: str, seq: int, state: dict[str, Any], after: int) -> None:
+    def _emit(self, name: str, seq: int, state: dict[str, Any]) -> None:
         if self.quiet:
             return
         body = {"topic": name, "seq": seq, "state": state}
-        self._outbox.put(Publish(name, Message(Type.EVENT, body, boot=self._outbox.boot), after))
+        self._outbox.put(Publish(name, Message(Type.EVENT, body, boot=self._outbox.boot)))
