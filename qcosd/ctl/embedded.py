@@ -23,6 +23,7 @@ from types import FrameType, TracebackType
 
 from qcosd.ctl import failure
 from qcosd.ctl.failure import Failure
+from qcosd.ctl.interrupt import Interrupts
 
 READY_GRACE = 30.0
 """Seconds that the daemon may take until it serves."""
@@ -44,7 +45,8 @@ class PrivateDaemon:
     a private daemon, so its client would wait for ever.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
         self._process: subprocess.Popen[bytes] | None = None
         self._directories: list[Path] = []
         self._log = -1
@@ -81,16 +83,17 @@ class PrivateDaemon:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         with open(reading, "rb") as ready:
             try:
-                self._process = subprocess.Popen(
-                    # -P: the directory that the user happens to stand in is no place to import from.
-                    [sys.executable, "-P", "-m", "qcosd.shell.main", "--embedded", "--ready-fd", str(writing)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=self._log,
-                    stderr=self._log,
-                    env=_environment(),
-                    pass_fds=(writing,),
-                    start_new_session=True,  # a Ctrl-C of the terminal is for us: we tell the daemon what to do
-                )
+                with self._interrupts.deferred():  # either no process, or one that is known and can be stopped
+                    self._process = subprocess.Popen(
+                        # -P: the directory that the user happens to stand in is no place to import from.
+                        [sys.executable, "-P", "-m", "qcosd.shell.main", "--embedded", "--ready-fd", str(writing)],
+                        stdin=subprocess.DEVNULL,
+                        stdout=self._log,
+                        stderr=self._log,
+                        env=_environment(),
+                        pass_fds=(writing,),
+                        start_new_session=True,  # a Ctrl-C of the terminal is for us: we tell the daemon what to do
+                    )
             finally:
                 os.close(writing)
             self._check_alive()  # it may have died before its death could be noticed

@@ -102,7 +102,7 @@ def some_daemon(runtime_dir: str | None, interrupts: Interrupts) -> Iterator[Pat
     from qcosd.ctl.embedded import PrivateDaemon
 
     output.note("no daemon is running; starting a private one for this job")
-    daemon = PrivateDaemon()
+    daemon = PrivateDaemon(interrupts)
     interrupts.last_resort = daemon.kill
     with daemon:
         yield daemon.runtime_dir
