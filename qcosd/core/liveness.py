@@ -4,6 +4,8 @@ lock; what tells it from one that hangs is that it uses the CPU."""
 
 from __future__ import annotations
 
+import math
+
 from qcosd.core.alarms import Alarms
 from qcosd.core.components import Instance
 from qcosd.core.effects import Look
@@ -15,6 +17,7 @@ from qcosd.protocol import HEARTBEAT
 
 SUSPECT = 2 * HEARTBEAT  # seconds of silence after which the use of the CPU is watched
 SILENT = 3 * HEARTBEAT  # after which it is judged
+BEAT = HEARTBEAT / 2  # looks begin at multiples of it: the daemon wakes up once for all plugins, not once for each
 LEAST_USE = 0.01  # of a core, over the time between two looks; the threads of libzmq alone need less
 
 
@@ -31,7 +34,7 @@ class Liveness:
     def watch(self, instance: Instance, now: float) -> None:
         """A plugin has said HELLO."""
         self._looks.pop(instance, None)
-        self._alarms.set(("silence", instance), now + SUSPECT)
+        self._suspect(instance, now)
 
     def check(self, instance: Instance, now: float) -> None:
         """The alarm of an instance: look at it if nothing came from it for a while."""
@@ -40,12 +43,12 @@ class Liveness:
             self._looks.pop(instance, None)
             return  # its next HELLO sets the alarm again
         if instance.state is not State.READY:
-            self._alarms.set(("silence", instance), now + SUSPECT)
+            self._suspect(instance, now)
             return
         if now < peer.heard + SUSPECT:  # not the difference: it may be rounded down, and the alarm be due again at once
             if self._looks.pop(instance, None) and instance.cause:
                 self._supervisor.explain(instance, "")
-            self._alarms.set(("silence", instance), peer.heard + SUSPECT)
+            self._suspect(instance, peer.heard)
             return
         self._outbox.put(Look(instance.incarnation))
         self._alarms.set(("silence", instance), now + HEARTBEAT)
@@ -66,6 +69,9 @@ class Liveness:
             self._supervisor.explain(instance, f"busy: no heartbeat for {silence:.0f} s, using the CPU")
         else:
             self._supervisor.kill(instance, f"silent: no heartbeat for {silence:.0f} s, not using the CPU", now)
+
+    def _suspect(self, instance: Instance, heard: float) -> None:
+        self._alarms.set(("silence", instance), math.ceil((heard + SUSPECT) / BEAT) * BEAT)
 
     def late(self, seconds: float, now: float) -> bool:
         """The daemon was held up: nobody's silence in that time counts. Whether it was for long."""

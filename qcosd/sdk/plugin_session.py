@@ -115,7 +115,7 @@ class PluginSession(Session):
         for happening in self.tick(now):
             happenings.extend(self._translate(happening))
         if now >= self._beat_at and self.welcomed and not self._outgoing:
-            self.post(Type.HEARTBEAT)
+            self._beat(now)
         if now >= self._beat_at or self._outgoing:
             self._beat_at = now + self.heartbeat  # any message is a sign of life
         alone_at = self._alone_at()
@@ -198,6 +198,14 @@ class PluginSession(Session):
 
     def _wants_life(self) -> bool:
         return not self._over
+
+    def _beat(self, now: float) -> None:
+        """Give a sign of life. Where a question to the kernel would be due before the next one, that is the sign."""
+        ping = self._ping_at()
+        if ping is not None and ping < now + self.heartbeat:
+            self._ask(Type.PING, {}, now)
+        else:
+            self.post(Type.HEARTBEAT)
 
     def _keep_alive(self) -> float:
         return self.bus_grace / ASK_AGAIN

@@ -33,7 +33,7 @@ class BusSection:
     event_queue: int = 1024
     client_budget: int = 32
     plugin_budget: int = 128
-    heartbeat: float = 1.0
+    heartbeat: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
