@@ -32,14 +32,17 @@ def test_the_next_connection_with_the_same_descriptor_is_another_one(tmp_path: P
         reader.connect(endpoint)
         request = zap.recv_multipart()
         zap.send_multipart([b"1.0", request[1], b"200", b"OK", b"uid:0", b""])
-        while (frame := server.recv(copy=False)).bytes[:1] != b"\x01":
-            pass  # libzmq's own note that the last one is gone
+        assert server.poll(30_000), "the subscription has arrived"
+        frame = server.recv(copy=False)
+        assert frame.bytes == b"\x01job.1"
         return reader, connections.of(frame)
 
     try:
         first_reader, first = subscribed()
         first_reader.close(0)
-        assert connections._monitor.poll(30_000), "the server's side has noticed"
+        # Before that, a second subscription to the same topic would not be told at all.
+        assert server.poll(30_000), "the server's side has noticed"
+        assert server.recv() == b"\x00job.1"
         _, second = subscribed()
         assert second.descriptor == first.descriptor, "the case that this is about"
         assert second is not first
