@@ -47,6 +47,7 @@ class Instance:
     outside: bool = False  # its end came from outside: a signal of somebody else, or nobody knows
     stood: bool = False  # the present process has been ready
     excused: bool = False  # the present process had a lease in hand when it died, which pays for the death
+    scheduling: str = ""  # how the system schedules the present process, where that was changed; for people
     since: float = 0.0  # when the state was entered
     spawns: int = 0
     row: int = 0  # restarts in a row, since it was last stable

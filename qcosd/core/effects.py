@@ -133,6 +133,15 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class SetPriority:
+    """Have the system's scheduler prefer a process while it is ``online``, and no more afterwards. Report PrioritySet."""
+
+    incarnation: int
+    online: bool
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LogRead:
     """Read the last lines of a component's log, of this life of the daemon or an earlier one. Report LogTail."""
 
@@ -179,5 +188,5 @@ class Exit:
 
 Effect = (
     Send | Publish | Subscription | Spawn | Signal | Append | BlobWrite | BlobDrop
-    | BlobRead | BlobDelete | Look | LogRead | Disconnect | Notify | Log | Exit
+    | BlobRead | BlobDelete | Look | SetPriority | LogRead | Disconnect | Notify | Log | Exit
 )  # fmt: skip

@@ -166,6 +166,14 @@ class Vitals:
 
 
 @dataclass(frozen=True, slots=True)
+class PrioritySet:
+    """A SetPriority has been carried out. ``result``: how the system schedules the process now, and what it refused; for people."""
+
+    incarnation: int
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """A component printed a line."""
 
@@ -232,5 +240,5 @@ class Tick:
 
 Event = (
     Start | Stop | Received | PeerGone | Subscribe | Spawned | SpawnFailed | Exited | Frozen | Vitals
-    | LogLine | LogTail | Space | Durable | JournalHealth | BlobWritten | BlobData | Tick
+    | PrioritySet | LogLine | LogTail | Space | Durable | JournalHealth | BlobWritten | BlobData | Tick
 )  # fmt: skip

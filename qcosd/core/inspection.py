@@ -43,7 +43,14 @@ def component_document(kernel: Kernel, component: Component, now: float) -> dict
         "wanted": component.wanted,
         "failed": component.failed or None,
         "deaths": len(component.deaths),
-        "instances": [{**each.describe(now), "leases": _leases(kernel, each, now)} for each in component.instances],
+        "instances": [
+            {
+                **each.describe(now),
+                "scheduling": each.scheduling or None,
+                "leases": _leases(kernel, each, now),
+            }
+            for each in component.instances
+        ],
         "services": {operation.name: operation.table() for operation in rule.operations},
         "rank": rule.rank,
         "replicas": {"least": rule.replicas, "most": rule.most_replicas, "spares": rule.spares},
@@ -79,6 +86,18 @@ def _leases(kernel: Kernel, instance: Instance, now: float) -> list[dict[str, An
 def on_space(kernel: Kernel, event: events.Space, now: float) -> None:
     """The shell has looked at the state directory."""
     kernel.space = event
+
+
+def on_priority_set(kernel: Kernel, event: events.PrioritySet, now: float) -> None:
+    """The shell has told the system how to schedule a process."""
+    if (instance := kernel.supervisor.of_incarnation(event.incarnation)) is not None:
+        instance.scheduling = event.result
+
+
+def on_log_line(kernel: Kernel, event: events.LogLine, now: float) -> None:
+    """A component has printed something."""
+    if (component := kernel.supervisor.components.get(event.component)) is not None:
+        component.log.append(event.text)
 
 
 def on_log_tail(kernel: Kernel, event: events.LogTail, now: float) -> None:

@@ -19,10 +19,10 @@ from qcosd.core.components import Component, Instance
 from qcosd.core.effects import Disconnect, Effect, Exit, Log, Notify
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel, Event, Limits
-from qcosd.core.job import JobState
 from qcosd.core.jobs import Jobs
 from qcosd.core.lifecycle import State
 from qcosd.core.liveness import Liveness
+from qcosd.core.online import Online
 from qcosd.core.outbox import Outbox
 from qcosd.core.peers import Peer, Peers
 from qcosd.core.quota import Quota
@@ -64,6 +64,7 @@ class Kernel:
         self.scheduler = Scheduler(
             self.outbox, self.alarms, self.entropy, self.jobs, self.supervisor, self.blobs, start.limits, start.streams
         )  # fmt: skip
+        self.online = Online(self.outbox, self.alarms, self.scheduler.leases)
         self.reports = Reports(
             self.alarms, self.jobs, self.supervisor, self.blobs, self.scheduler, start.limits.attempts
         )  # fmt: skip
@@ -275,10 +276,6 @@ class Kernel:
             state = str(instance.state)
             self.log("a plugin ended", plugin=instance.name, incarnation=incarnation, reason=reason, state=state)
 
-    def _on_log_line(self, event: events.LogLine, now: float) -> None:
-        if (component := self.supervisor.components.get(event.component)) is not None:
-            component.log.append(event.text)
-
     def _on_durable(self, event: events.Durable, now: float) -> None:
         """The shell itself holds effects back until their position is durable."""
 
@@ -324,8 +321,9 @@ class Kernel:
                 if (instance := self.reports.expire(subject, now)) is not None:
                     self.supervisor.kill(instance, "did not give up a revoked lease", now)
             case "job":
-                text = f"not done within {subject.terms.deadline:g} s" + (f": {subject.cause}" if subject.cause else "")
-                self.scheduler.end(subject, JobState.FAILED, now, "deadline", text)
+                self.scheduler.overdue(subject, now)
+            case "online":
+                self.online.check(subject)
             case "retry":
                 self.scheduler.stir()
             case "collect":
@@ -340,6 +338,7 @@ class Kernel:
             self.scheduler.stir()
         if not self.supervisor.stopping and not self.rolled_back:
             self.scheduler.fill(now)
+        self.online.settle(now)
         for instance in changed:
             row = instance.describe(now)
             del row["uptime"]  # it changes without an event
@@ -389,7 +388,8 @@ EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
     events.Exited: Kernel._on_exited,
     events.Frozen: Kernel._on_frozen,
     events.Vitals: Kernel._on_vitals,
-    events.LogLine: Kernel._on_log_line,
+    events.PrioritySet: inspection.on_priority_set,
+    events.LogLine: inspection.on_log_line,
     events.Durable: Kernel._on_durable,
     events.JournalHealth: Kernel._on_journal_health,
     events.Space: inspection.on_space,

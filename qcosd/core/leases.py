@@ -27,6 +27,7 @@ class Leases:
     def __init__(self) -> None:
         self._of: dict[int, dict[tuple[int, int], Lease | Stranger]] = {}  # incarnation -> its leases
         self._settled: dict[tuple[int, int], int] = {}  # (lease, epoch) -> incarnation that ended it
+        self._touched: set[int] = set()  # incarnations whose leases have changed since they were taken
         self.last = 0  # number given out last, of a lease or a grant
 
     def number(self) -> int:
@@ -36,10 +37,12 @@ class Leases:
 
     def add(self, lease: Lease | Stranger) -> None:
         """A lease occupies its plugin."""
+        self._touched.add(lease.incarnation)
         self._of.setdefault(lease.incarnation, {})[lease.number, lease.epoch] = lease
 
     def remove(self, lease: Lease | Stranger, *, settled: bool) -> None:
         """A lease occupies its plugin no more. ``settled``: by DONE or FAILED, which may be repeated."""
+        self._touched.add(lease.incarnation)
         name = lease.number, lease.epoch
         del self._of[lease.incarnation][name]
         if not self._of[lease.incarnation]:
@@ -68,6 +71,11 @@ class Leases:
     def of_incarnation(self, incarnation: int) -> list[Lease | Stranger]:
         """Leases that occupy an incarnation."""
         return list(self._of.get(incarnation, {}).values())
+
+    def take_touched(self) -> list[int]:
+        """Incarnations that got or lost a lease since the last call, in order."""
+        touched, self._touched = sorted(self._touched), set()
+        return touched
 
     def incarnations(self) -> list[int]:
         """Incarnations that have any."""

@@ -234,6 +234,11 @@ class Scheduler:
         """End a job from outside: cancelled, or past its deadline."""
         self.finish(job, state, now, {**error_table(name, text), "chain": []})
 
+    def overdue(self, job: Job, now: float) -> None:
+        """The deadline of a job has passed."""
+        text = f"not done within {job.terms.deadline:g} s" + (f": {job.cause}" if job.cause else "")
+        self.end(job, JobState.FAILED, now, "deadline", text)
+
     def again(self, work: Work, reason: str, now: float, *, parts: tuple[int, ...] | None = None, **why: Any) -> None:
         """Take leases of a work item back, all unless ``parts`` says which, and give it out anew when that can be. See ``Works``."""
         if parts is not None and not work.delivered and self._strays(work):

@@ -228,7 +228,7 @@ class Supervisor:
             component.failed = reason
             self._record(component, now)
         instance.cause = reason if trigger in (Trigger.DIED, Trigger.GAVE_UP) else ""
-        instance.address, instance.pid = None, 0
+        instance.address, instance.pid, instance.scheduling = None, 0, ""
         self.fire(instance, trigger, now)
 
     def stray_exited(self, incarnation: int, reason: str, now: float) -> None:

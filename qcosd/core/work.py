@@ -93,6 +93,11 @@ class Lease:
         return f"{self.part.operation.name}{self.work.suffix} by {self.part.component}"
 
     @property
+    def streams(self) -> bool:
+        """Whether it goes with a stream: what it does is part of an execution phase."""
+        return len(self.work.step.parts) > 1
+
+    @property
     def delivers(self) -> bool:
         """Whether this part delivers the outputs of the work."""
         return self.index == 0
@@ -104,7 +109,7 @@ class Lease:
 
     def cut_short(self, error: dict[str, Any]) -> bool:
         """Whether it lacks the rest of a stream whose other side has said that it is done."""
-        alone = len(self.work.step.parts) > 1 and not self.work.live
+        alone = self.streams and not self.work.live
         return alone and error["name"] == "retry_later" and "stream" in error.get("details", {})
 
     def check(self, outputs: dict[str, str], stored: Callable[[str], bool]) -> None:

@@ -99,6 +99,8 @@ def described(document: Mapping[str, Any]) -> list[str]:
             f"{row['name']:<9} is {row['role']}, {row['state']}, {process}, incarnation {row['incarnation']}, {restarts}{up}"
             + (f": {row['cause']}" if row["cause"] else "")
         )
+        if row.get("scheduling"):
+            lines.append(f"  runs as {row['scheduling']}")
         for lease in row["leases"]:
             batch = "" if lease["batch"] is None else f" of batch {lease['batch']}"
             back = ", being taken back" if lease["revoked"] else ""

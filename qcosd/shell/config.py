@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from qcosd.core.events import Limits
 from qcosd.schema import UINT_MAX
+from qcosd.shell.priority import Preference, listed, parsed
 
 SYSTEM_FILE = Path("/etc/qcos/qcosd.toml")
 LARGEST = 1_000_000  # of a queue, a budget, or a heartbeat
@@ -47,9 +48,18 @@ class LogSection:
 
 @dataclass(frozen=True, slots=True)
 class ProcessesSection:
-    """The processes of the components. `look`: seconds between two looks at whether one has been stopped."""
+    """The processes of the components. `look`: seconds between two looks at whether one has been stopped. `online_*`: what the
+    system's scheduler gives those that take part in an execution phase (`qcosd.shell.priority`)."""
 
     look: float = 0.25
+    online_nice: int = -5
+    online_fifo: int = 0
+    online_cpus: str = ""
+
+    @property
+    def preference(self) -> Preference:
+        """Raises ValueError where `online_cpus` is no list of CPUs."""
+        return Preference(self.online_nice, self.online_fifo, parsed(self.online_cpus))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +195,11 @@ def _check_ranges(path: Path, config: Config) -> None:
         raise ConfigError(f"{path}: 'logs' needs max_bytes >= 4096, keep >= 0, poll >= 0.05")
     if config.processes.look < 0.05:
         raise ConfigError(f"{path}: 'processes.look' is less than 0.05")
+    if not (-20 <= config.processes.online_nice <= 19 and 0 <= config.processes.online_fifo <= 99):
+        raise ConfigError(f"{path}: 'processes' needs online_nice from -20 to 19, online_fifo from 0 to 99")
+    try:
+        cpus = config.processes.preference.cpus
+    except ValueError:
+        raise ConfigError(f"{path}: 'processes.online_cpus' is not a list such as \"0-2,5\"") from None
+    if absent := cpus - os.sched_getaffinity(0):
+        raise ConfigError(f"{path}: 'processes.online_cpus' names CPUs that the daemon has not: {listed(absent)}")

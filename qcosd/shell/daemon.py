@@ -222,6 +222,10 @@ class Daemon:
                 devices.journal.append(records, position)
             case effects.Look(incarnation):
                 self._events.append(events.Vitals(incarnation, devices.processes.cpu(incarnation)))
+            case effects.SetPriority(incarnation, online):
+                result = devices.processes.set_priority(incarnation, online)
+                if result is not None:
+                    self._events.append(events.PrioritySet(incarnation, result))
             case effects.LogRead(component, lines):
                 self._events.append(events.LogTail(component, lines, tuple(devices.logs.tail(component, lines))))
             case effects.BlobWrite(ticket, sha, _, offset, data, last):

@@ -37,6 +37,7 @@ from qcosd.shell.logs import Logs
 from qcosd.shell.manifest import find_manifests
 from qcosd.shell.notify import ServiceManager
 from qcosd.shell.prctl import die_with_parent, refuse_new_privileges
+from qcosd.shell.priority import Priorities
 from qcosd.shell.processes import Processes
 from qcosd.shell.publisher import Publisher
 from qcosd.shell.report import report
@@ -136,7 +137,7 @@ async def serve(
     journal = Journal(loop, file, daemon.durable, health) if file else MemoryJournal(daemon.durable)
     artifacts = Artifacts(loop, directories.artifacts, durable=not embedded)
     strays = Strays(directories.state)
-    processes = Processes(loop, logs, strays, daemon.exited, embedded)
+    processes = Processes(loop, logs, strays, daemon.exited, Priorities(settings.processes.preference), embedded)
     authenticator = Authenticator(context, loop, time.monotonic, directories.client_token())
     survivors = adopt_survivors(image.get("incarnation", {}), processes, authenticator, strays)
     bus = settings.bus

@@ -23,6 +23,7 @@ from pathlib import Path
 from qcosd.core.manifest import Manifest, ProcessLimits
 from qcosd.shell.logs import Logs
 from qcosd.shell.prctl import die_with_parent
+from qcosd.shell.priority import Priorities
 from qcosd.shell.strays import MARK_VARIABLE, Strays
 from qcosd.shell.vitals import ENDED, STOPPED, Vitals
 
@@ -56,12 +57,14 @@ class Processes:
         logs: Logs,
         strays: Strays,
         exited: Callable[[int, str, int | None], None],
+        priorities: Priorities,
         embedded: bool,
     ) -> None:
         self._loop = loop
         self._logs = logs
         self._strays = strays
         self._exited = exited
+        self._priorities = priorities
         self._embedded = embedded
         self._processes: dict[int, _Process] = {}
 
@@ -147,6 +150,13 @@ class Processes:
         """Seconds that the process has used; None where it has ended."""
         process = self._processes.get(incarnation)
         return process.vitals.cpu if process is not None else None
+
+    def set_priority(self, incarnation: int, online: bool) -> str | None:
+        """Have the system prefer a process, or no more. What is so now, for people; None where it has ended."""
+        process = self._processes.get(incarnation)
+        if process is None or _is_over(process.descriptor):
+            return None
+        return self._priorities.set(process.pid, online)
 
     def look(self) -> list[int]:
         """Incarnations that have been stopped (SIGSTOP) since the look before the last one. Each is told once until it runs again."""

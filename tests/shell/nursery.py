@@ -16,6 +16,7 @@ from shell_world import run
 
 from qcosd.core.manifest import Manifest, ProcessLimits
 from qcosd.shell.logs import Logs
+from qcosd.shell.priority import Preference, Priorities
 from qcosd.shell.processes import Processes
 from qcosd.shell.strays import Strays
 
@@ -31,7 +32,12 @@ class Nursery:
         self.strays = Strays(directory)
         self.ends: asyncio.Queue[tuple[int, str, int | None]] = asyncio.Queue()
         self.processes = Processes(
-            asyncio.get_running_loop(), self.logs, self.strays, lambda *end: self.ends.put_nowait(end), embedded
+            asyncio.get_running_loop(),
+            self.logs,
+            self.strays,
+            lambda *end: self.ends.put_nowait(end),
+            Priorities(Preference(0, 0, frozenset())),
+            embedded,
         )
 
     def spawn(self, incarnation: int, program: str, limits: ProcessLimits | None = None) -> int:
@@ -74,12 +80,13 @@ import asyncio, sys, uvloop
 from pathlib import Path
 from qcosd.core.manifest import Manifest
 from qcosd.shell.logs import Logs
+from qcosd.shell.priority import Preference, Priorities
 from qcosd.shell.processes import Processes
 from qcosd.shell.strays import Strays
 
 async def main():
     place = Path(sys.argv[1])
-    processes = Processes(asyncio.get_running_loop(), Logs(place, 1 << 20, 1), Strays(place), print, sys.argv[2] == "embedded")
+    processes = Processes(asyncio.get_running_loop(), Logs(place, 1 << 20, 1), Strays(place), print, Priorities(Preference(0, 0, frozenset())), sys.argv[2] == "embedded")
     program = {READ_BOOT + "import signal; signal.pause()"!r}
     for incarnation in (1, 2):
         print(processes.spawn(incarnation, Manifest("p", "1", (sys.executable, "-c", program))), processes.started(incarnation))

@@ -44,6 +44,18 @@ def events(daemon: DaemonWorld, job: str) -> list[str]:
     return [row["event"] for row in daemon.ctl("job", "explain", job, "--json").document["story"]]
 
 
+def test_a_process_with_a_stream_is_preferred_by_the_system(daemon: DaemonWorld) -> None:
+    """And says what is so: not everybody may raise a process."""
+    job = daemon.ctl("job", "submit", EXAMPLES / "ghz.qasm", "--shots", 100_000, "--batch", 64).out.strip()
+    await_job(daemon.runtime, lambda state: state["job"] == job and state["stage"] == "track.run")
+    (row,) = daemon.ctl("plugin", "show", "matching_tracker", "--json").document["instances"]
+    so, *refused = row["scheduling"].split("; ")
+    assert so.startswith(f"nice {os.getpriority(os.PRIO_PROCESS, row['pid'])}, ")
+    assert so.startswith("nice -5, ") or refused
+    assert f"runs as {row['scheduling']}" in daemon.ctl("plugin", "show", "matching_tracker").out
+    assert daemon.ctl("job", "cancel", job).code == 0
+
+
 def kill(daemon: DaemonWorld) -> None:
     assert daemon.process is not None
     daemon.process.kill()
