@@ -161,7 +161,7 @@ class World(Daemon):
     def leftovers(self) -> list[str]:
         """What is left of jobs, once all have ended and everybody has had time to tidy up."""
         kernel = self.kernel
-        areas = {area for area, *_ in kernel.alarms._due} - {"component", "silence", "collect", "surplus"}
+        areas = {area for area, *_ in kernel.alarms._due} - {"component", "silence", "collect", "surplus", "online"}
         counted = {
             "leases": len(kernel.scheduler.leases),
             "jobs": len(kernel.jobs.active),
