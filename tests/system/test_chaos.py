@@ -67,6 +67,16 @@ def test_killed_plugins_recover_and_are_counted(daemon: DaemonWorld) -> None:
     assert done.err.count("recovered in") == 4
 
 
+def test_a_kind_of_fault_needs_no_number(daemon: DaemonWorld) -> None:
+    words = ("--kill", "--freeze", "--slow", "--targets", "hello", "--every", 0, "--faults", 6, "--seed", 1)
+    done = daemon.ctl("chaos", "run", *words, "--json")
+    assert done.code == 0, done.err
+    assert {row["fault"] for row in done.document["kinds"]} == {"kill plugin", "freeze plugin", "slow plugin"}
+    words = ("--slow=2", "--targets", "hello", "--every", 0, "--faults", 2, "--kill=0")
+    slowed = daemon.ctl("chaos", "run", *words, "--json")
+    assert {row["fault"] for row in slowed.document["kinds"]} == {"slow plugin"}, slowed.err
+
+
 def test_a_daemon_that_nobody_would_start_again_is_spared(daemon: DaemonWorld) -> None:
     refused = daemon.ctl("chaos", "run", "--targets", "all,daemon", "--json")
     assert refused.code == 1
@@ -80,8 +90,8 @@ def test_a_daemon_that_nobody_would_start_again_is_spared(daemon: DaemonWorld) -
         (("--kill", -1), "usage"),
     ):
         done = daemon.ctl("chaos", "run", *words, "--json")
-        assert done.code == (1 if name == "no_such_plugin" else 2), words
-        assert done.document["error"]["name"] == name, words
+        assert (done.code, done.document["error"]["name"]) == (2, name), words
+    assert "there are grid_mapper, hello, daemon" in daemon.ctl("chaos", "run", "--targets", "nobody").err
 
 
 def test_no_daemon_to_hurt(world: World) -> None:
