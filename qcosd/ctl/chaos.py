@@ -81,8 +81,8 @@ def run(
     """Kill, freeze and slow down plugins and the daemon, one after the other, and wait each time until all is well again.
 
     `--kill --freeze` are equally many of each, `--kill=3 --freeze` three kills for each freeze; without any of the three every
-    fault kills. The exit code is 1 if the system did not recover from a fault, lost a
-    job, or left a process that nobody owns. The daemon itself can only be hit by its own user or root.
+    fault kills. The exit code is 1 if the system did not recover from a fault by itself, lost a job, or left a process that nobody
+    owns. A plugin that had failed is reset, and counts as not survived. The daemon can only be hit by its own user or root.
     """
     from qcosd.ctl.injection import FREEZE, KILL, SLOW, Injector, Plan
 
@@ -239,8 +239,9 @@ def quantile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def sound(document: Mapping[str, Any]) -> bool:
-    """Whether the system has survived everything and lost nothing."""
-    return document["survived"] == document["faults"] > 0 and not document["jobs"]["lost"] and not document["orphans"]
+    """Whether the system has survived everything by itself and lost nothing."""
+    whole = document["survived"] == document["faults"] > 0 and not document["resets"]
+    return whole and not document["jobs"]["lost"] and not document["orphans"]
 
 
 def describe(document: Mapping[str, Any]) -> str:
@@ -258,6 +259,6 @@ def describe(document: Mapping[str, Any]) -> str:
         f"jobs     {jobs['seen']} seen: {jobs['done']} done, {len(jobs['lost'])} lost{named['lost']}, "
         f"{len(jobs['failed'])} failed{named['failed']}, {jobs['cancelled']} cancelled, {jobs['open']} open",
         f"orphans  {len(orphans)}" + (f": pid {', '.join(map(str, orphans))}" if orphans else ""),
-        *([f"resets   {document['resets']}: a plugin had died too often and was told to try again"] if document["resets"] else []),
+        *([f"resets   {document['resets']}: a plugin had failed and was told to try again"] if document["resets"] else []),
         *document["troubles"],
     ])  # fmt: skip

@@ -240,8 +240,10 @@ class Injector:
             if state["state"] == "ready" and state["incarnation"] > struck.before:
                 struck.seconds = time.monotonic() - struck.at
                 return
-            if state["state"] == "failed":
+            if state["state"] == "failed":  # it would be missing from the rest of the campaign
+                struck.trouble = f"given up: {state['cause']}"
                 self.reset(fault.target)
+                return
         struck.trouble = f"{fault.target}: not ready again, its process is that of before"
         if fault.kind == FREEZE:  # or it would be frozen for ever
             self.client.plugin("kill", fault.target, timeout=self.patience)

@@ -77,6 +77,19 @@ def test_a_kind_of_fault_needs_no_number(daemon: DaemonWorld) -> None:
     assert {row["fault"] for row in slowed.document["kinds"]} == {"slow plugin"}, slowed.err
 
 
+def test_a_plugin_that_is_given_up_has_not_survived(daemon: DaemonWorld) -> None:
+    folder = daemon.home / "plugins" / "frail"
+    folder.mkdir(parents=True)
+    manifest = (ROOT / "plugins" / "hello" / "plugin.toml").read_text()
+    (folder / "plugin.toml").write_text(manifest.replace('"hello"\nversion', '"frail"\nversion').replace('"always"', '"never"'))  # fmt: skip
+    assert daemon.stop() == 0
+    daemon.start("--config", daemon.home / "qcosd.toml", "--plugin-dir", folder.parent)
+    done = daemon.ctl("chaos", "run", "--freeze", "--targets", "frail", "--every", 0, "--faults", 2, "--json")
+    assert (done.code, done.document["survived"]) == (1, 0), done.err
+    assert done.document["resets"] == 2
+    assert done.document["troubles"][0].startswith("freeze frail: given up: frozen")
+
+
 def test_a_daemon_that_nobody_would_start_again_is_spared(daemon: DaemonWorld) -> None:
     refused = daemon.ctl("chaos", "run", "--targets", "all,daemon", "--json")
     assert refused.code == 1
