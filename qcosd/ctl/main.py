@@ -91,7 +91,7 @@ def call(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return failure.INTERRUPTED
+        return _report(Failure(failure.INTERRUPTED, "interrupted", name="interrupted"), as_json)
     except click.UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # since click 8.2; before, click printed the help itself
             error.show()

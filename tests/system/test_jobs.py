@@ -69,12 +69,12 @@ def test_ctrl_c_on_wait_leaves_the_job_alone(daemon: DaemonWorld, greeting: Path
     events.send_signal(signal.SIGINT)
     done = finish(events)
     assert (done.code, done.err.strip()) == (130, "")
-    waiting = daemon.popen("job", "wait", job)
+    waiting = daemon.popen("job", "wait", job, "--json")
     assert waiting.stderr is not None
     assert "is held" in waiting.stderr.readline()
     waiting.send_signal(signal.SIGINT)
     done = finish(waiting)
-    assert (done.code, done.out) == (130, "")
+    assert (done.code, done.document["error"]["name"]) == (130, "interrupted")
     assert f"qcosctl job wait {job}" in done.err
     assert daemon.ctl("job", "show", job, "--json").document["state"] == "held"
 

@@ -42,12 +42,22 @@ def test_ctrl_c_cancels_and_leaves_nothing(world: World, greeting: Path, signum:
     world.assert_empty()
 
 
+def test_ctrl_c_under_json_prints_the_cancelled_job(world: World, greeting: Path) -> None:
+    process = world.popen("run", greeting, *NEVER, "--json")
+    await_private_job(world, "held")
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert (done.code, done.document["state"], done.document["job"]) == (130, "cancelled", "1")
+    assert done.document["error"]["name"] == "cancelled"
+
+
 def test_ctrl_c_while_the_private_daemon_starts(world: World, greeting: Path) -> None:
-    process = world.popen("run", greeting, *NEVER)
+    process = world.popen("run", greeting, *NEVER, "--json")
     read_until(process, lambda line: "starting a private one" in line, stream="stderr")
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert done.code == 130
+    assert done.document == {"error": {"name": "interrupted", "message": "interrupted", "exit": 130}}
     assert "Traceback" not in done.err
     world.assert_empty()
 
