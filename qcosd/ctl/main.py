@@ -32,7 +32,7 @@ COMMANDS = {
     "version": "qcosd.ctl.version:version",
 }
 
-UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+UNWRITABLE = frozenset({errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Why stdout may take no more, which is nobody's bug."""
 
 
@@ -67,6 +67,7 @@ def cli(ctx: click.Context, runtime_dir: str | None) -> None:
 
 def main() -> None:
     """The console script: exits with the code of the command."""
+    _open_standard_streams()
     try:
         code = call(sys.argv[1:])
         sys.stdout.flush()
@@ -81,6 +82,22 @@ def main() -> None:
 
             output.note(f"the output cannot be written: {os.strerror(error.errno)}")
     sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Take the places of streams that the caller has closed: what is opened next would get their numbers, and the words for them.
+
+    Whatever is written on a closed stdout fails, as it would without Python in between; what is said on a closed stderr is lost.
+    """
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest number that is free: this one
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def call(arguments: Sequence[str]) -> int:
