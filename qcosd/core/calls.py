@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qcosd.core import inspection, recovery
+from qcosd.core import admission, inspection, recovery
 from qcosd.core.components import Component, Instance
 from qcosd.core.effects import SIGSTOP, LogRead, Signal
 from qcosd.core.events import Channel
-from qcosd.core.given_plan import GivenPlan
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Ended
 from qcosd.core.lifecycle import State, Trigger
@@ -116,48 +115,10 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
     if kernel.journal_fault:
         raise Refused("no_space", f"the journal cannot be written: {kernel.journal_fault}")
     inputs = call.body["inputs"]
-    for kind, sha in inputs.items():
-        if not kernel.blobs.has(sha):
-            raise Refused("no_such_artifact", f"the input `{kind}` was not stored before: {sha}")
-    _refuse_unknown_settings(kernel, call.body["options"].get("set"))
-    _refuse_unknown_components(kernel, call.body["options"].get("use"), "use")
-    given = _given_plan(kernel, call.body["options"].get("plan"))
+    given = admission.check(kernel, inputs, call.body["options"])
     job = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now, given)
     kernel.scheduler.replan(job, call.now)
     return Reply(Type.JOB_ACCEPTED, {"job": job.id})
-
-
-def _given_plan(kernel: Kernel, table: object) -> GivenPlan:
-    """The plan that a job is to follow: whom and what it names must be there. Raises Refused."""
-    given = GivenPlan.of(table)
-    _refuse_unknown_components(kernel, given.use, "plan")
-    for kind, sha in given.artifacts.items():
-        if not kernel.blobs.has(sha):
-            text = f"the artifact `{kind}` of the plan is not kept any more: run the job without its plan"
-            raise Refused("no_such_artifact", text)
-    return given
-
-
-def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
-    """A setting that nobody reads is a typing error, and the job would not do what was asked."""
-    known = {"credit"}.union(*(component.manifest.settings for component in kernel.supervisor.components.values()))
-    unknown = sorted(str(key) for key in settings if key not in known) if isinstance(settings, dict) else []
-    if unknown:
-        raise Refused("bad_input", f"set: no plugin knows {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-
-
-def _refuse_unknown_components(kernel: Kernel, use: object, option: str) -> None:
-    """A component that is asked for must exist and offer the service."""
-    offers: dict[str, list[str]] = {}
-    for name, component in kernel.supervisor.components.items():
-        for service in component.manifest.services:
-            offers.setdefault(service, []).append(name)
-    for service, name in use.items() if isinstance(use, dict) else ():
-        if service not in offers:
-            raise Refused("bad_input", f"{option}: nobody offers {service!r}; services: {', '.join(sorted(offers))}")
-        if name not in offers[service]:
-            known = ", ".join(sorted(offers[service]))
-            raise Refused("bad_input", f"{option}: {name!r} does not offer {service}; components that do: {known}")
 
 
 def _job_list(kernel: Kernel, call: Call) -> Reply:

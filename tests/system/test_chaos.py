@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from chaos_world import World as KeptWorld
 from chaos_world import only, until
-from system_world import NEVER, PATIENCE, DaemonWorld, World
+from system_world import GREET, PATIENCE, DaemonWorld, World
 
 from qcosd.sdk.client import BlockingClient
 
@@ -112,7 +112,8 @@ def test_no_daemon_to_hurt(world: World) -> None:
 
 
 def test_a_killed_daemon_comes_back_with_its_jobs(daemon: DaemonWorld, greeting: Path) -> None:
-    job = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
+    assert daemon.ctl("plugin", "stop", "hello").code == 0
+    job = daemon.ctl("job", "submit", greeting, *GREET, "--json").document["job"]
     again = [
         sys.executable,
         "-P",

@@ -7,7 +7,7 @@ import json
 import signal
 from pathlib import Path
 
-from system_world import GREET, NEVER, DaemonWorld, finish, read_until
+from system_world import GREET, DaemonWorld, finish, read_until
 
 from qcosd import __version__
 
@@ -47,7 +47,8 @@ def test_nothing_to_show_is_said(daemon: DaemonWorld) -> None:
 
 
 def test_a_job_that_waits_can_be_cancelled(daemon: DaemonWorld, greeting: Path) -> None:
-    job = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
+    assert daemon.ctl("plugin", "stop", "hello").code == 0
+    job = daemon.ctl("job", "submit", greeting, *GREET, "--json").document["job"]
     early = daemon.ctl("job", "result", job, "--json")
     assert early.code == 1
     assert early.document["error"]["name"] == "not_finished"
@@ -63,7 +64,8 @@ def test_a_job_that_waits_can_be_cancelled(daemon: DaemonWorld, greeting: Path) 
 
 
 def test_ctrl_c_on_wait_leaves_the_job_alone(daemon: DaemonWorld, greeting: Path) -> None:
-    job = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
+    assert daemon.ctl("plugin", "stop", "hello").code == 0
+    job = daemon.ctl("job", "submit", greeting, *GREET, "--json").document["job"]
     events = daemon.popen("events", "-f", "--json", f"job.{job}")
     read_until(events, lambda line: json.loads(line)["state"]["state"] == "held")
     events.send_signal(signal.SIGINT)

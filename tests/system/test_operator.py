@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from system_world import EXAMPLES, GREET, NEVER, PATIENCE, DaemonWorld, World, await_job
+from system_world import EXAMPLES, GREET, PATIENCE, DaemonWorld, World, await_job
 
 from qcosd.sdk.client import BlockingClient
 from qcosd.sdk.errors import RequestFailed
@@ -97,7 +97,7 @@ def test_the_doctor_names_what_is_wrong_and_what_helps(lean: LeanWorld, greeting
     assert status["space"]["total"] >= status["space"]["free"] > 0
     assert "boot 1, up " in lean.ctl("status").out
     assert lean.ctl("plugin", "stop", "hello").code == 0
-    job = lean.ctl("job", "submit", greeting, *NEVER).out.strip()
+    job = lean.ctl("job", "submit", greeting, *GREET).out.strip()
     ill = lean.ctl("doctor", "--json")
     assert ill.code == 1
     assert [row["name"] for row in ill.document["findings"]] == ["plugin_down", "job_held"]
@@ -180,7 +180,8 @@ def test_a_job_run_again_has_the_same_bits(daemon: DaemonWorld) -> None:
 
 
 def test_a_plan_is_followed_exactly_or_not_at_all(lean: LeanWorld, greeting: Path) -> None:
-    waiting = lean.ctl("job", "submit", greeting, *NEVER).out.strip()
+    assert lean.ctl("plugin", "stop", "hello").code == 0
+    waiting = lean.ctl("job", "submit", greeting, *GREET).out.strip()
     early = lean.ctl("job", "rerun", waiting, "--plan")
     assert early.code == 1 and "only a job that is done" in early.err
     with BlockingClient(lean.runtime, connect_grace=PATIENCE) as client:
