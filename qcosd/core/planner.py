@@ -63,7 +63,10 @@ class Planner:
             if len(self._plans) >= PLANS_KEPT:  # clients choose kinds and targets
                 self._plans.clear()
             serviceable = (lambda name: True) if anybody else self._serviceable
-            self._plans[key] = resolve(self._manifests, serviceable, chosen, have, target, use, fenced)
+            plan = resolve(self._manifests, serviceable, chosen, have, target, use, fenced)
+            if plan.cause and (gone := self._supervisor.without_manifest(chosen.values())):
+                plan = Plan((), f"{plan.cause}; {gone}")
+            self._plans[key] = plan
         return self._plans[key]
 
     def _serviceable(self, name: str) -> bool:

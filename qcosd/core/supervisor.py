@@ -153,6 +153,11 @@ class Supervisor:
         """Whether the component, and what it waits for, will be ready without anybody's help."""
         return serviceable(self.components.values(), component)
 
+    def without_manifest(self, names: Iterable[str]) -> str:
+        """Which of these components were there when the daemon was last started and are not now, for people; empty where none."""
+        gone = sorted(set(names) - self.components.keys())
+        return f"the manifest (plugin.toml) of {', '.join(gone)} is not here any more" if gone else ""
+
     @property
     def at_rest(self) -> bool:
         """Whether no process exists any more."""
