@@ -13,7 +13,7 @@ from qcosd.core.effects import SIGSTOP, LogRead, Signal
 from qcosd.core.events import Channel
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Ended
-from qcosd.core.lifecycle import State, Trigger
+from qcosd.core.lifecycle import ALIVE, State, Trigger
 from qcosd.core.peers import Peer
 from qcosd.core.requests import Refused, Reply, Slot
 from qcosd.protocol import Message, Side, Type
@@ -131,11 +131,11 @@ def _document(kernel: Kernel, job: Job | Ended, now: float) -> Reply:
 
 
 def _job_show(kernel: Kernel, call: Call) -> Reply:
-    return _document(kernel, kernel.jobs.get(call.body["job"]), call.now)
+    return _document(kernel, _job(kernel, call), call.now)
 
 
 def _job_wait(kernel: Kernel, call: Call) -> Reply | None:
-    job = kernel.jobs.get(call.body["job"])
+    job = _job(kernel, call)
     if job.state in ENDED:
         return _document(kernel, job, call.now)
     _refuse_when_stopping(kernel)
@@ -144,14 +144,14 @@ def _job_wait(kernel: Kernel, call: Call) -> Reply | None:
 
 
 def _job_result(kernel: Kernel, call: Call) -> Reply:
-    job = kernel.jobs.get(call.body["job"])
+    job = _job(kernel, call)
     if job.state not in ENDED:
         raise Refused("not_finished", f"job {call.body['job']} is {job.state}")
     return _document(kernel, job, call.now)
 
 
 def _job_cancel(kernel: Kernel, call: Call) -> Reply:
-    job = kernel.jobs.get(call.body["job"])
+    job = _job(kernel, call)
     if isinstance(job, Job) and job.state not in ENDED:
         kernel.scheduler.end(job, JobState.CANCELLED, call.now, "cancelled")
     return _document(kernel, job, call.now)
@@ -188,7 +188,10 @@ def _plugin_restart(kernel: Kernel, call: Call) -> Reply | None:
 
 
 def _plugin_kill(kernel: Kernel, call: Call) -> Reply:
-    for instance in _instances(kernel, call):
+    instances = _instances(kernel, call)
+    if not any(instance.state in ALIVE for instance in instances):
+        raise Refused("no_process", f"{call.body['plugin']} has no process: it is {instances[0].state}")
+    for instance in instances:
         kernel.supervisor.kill(instance, "killed on demand", call.now, blameless=True)
     return Reply(Type.ACK)
 
@@ -261,6 +264,17 @@ def _refuse_when_stopping(kernel: Kernel) -> None:
 def _refuse_when_fenced(kernel: Kernel) -> None:
     if kernel.rolled_back:
         raise Refused("rolled_back", f"{kernel.rolled_back}; `qcosctl doctor --accept` takes the loss and goes on")
+
+
+def _job(kernel: Kernel, call: Call) -> Job | Ended:
+    """The job that a request names. Raises Refused; where the journal was rolled back, the job may be what it has lost."""
+    try:
+        return kernel.jobs.get(call.body["job"])
+    except Refused as unknown:
+        if not kernel.rolled_back:
+            raise
+        remedy = "a newer copy of the state directory may have it; `qcosctl doctor --accept` goes on without"
+        raise Refused("rolled_back", f"{unknown.text}: {kernel.rolled_back}; {remedy}") from None
 
 
 def _component(kernel: Kernel, call: Call) -> Component:

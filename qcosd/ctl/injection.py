@@ -170,7 +170,7 @@ class Injector:
             return None
         except RequestFailed as error:
             struck.close()
-            if error.name == "no_reply":  # likewise
+            if error.name in ("no_reply", "no_process"):  # likewise
                 return None
             raise
         return struck
@@ -246,7 +246,8 @@ class Injector:
                 return
         struck.trouble = f"{fault.target}: not ready again, its process is that of before"
         if fault.kind == FREEZE:  # or it would be frozen for ever
-            self.client.plugin("kill", fault.target, timeout=self.patience)
+            with contextlib.suppress(RequestFailed):
+                self.client.plugin("kill", fault.target, timeout=self.patience)
 
     def _relieve(self, struck: Struck) -> None:
         """A slow plugin is nothing to recover from: it must only be there still, or have been replaced."""

@@ -118,7 +118,7 @@ def described(document: Mapping[str, Any]) -> list[str]:
 
 
 def _check_name(name: str) -> None:
-    if not is_name(name):
+    if not is_name(name.partition(":")[0]):
         raise Failure(failure.FAILED, f"no plugin has the name {name!r}", name="no_such_plugin")
 
 

@@ -102,6 +102,19 @@ def test_one_instance_can_be_killed_by_name() -> None:
     assert {name: row["incarnation"] for name, row in rows(rig).items()} == {"hello": 1, "hello:2": 3}
 
 
+def test_where_there_is_no_process_none_is_killed() -> None:
+    rig = Rig(crew(replicas=2))
+    client = rig.client()
+    rig.feed(Exited(2, -9))
+    assert rig.refusal(client, Type.PLUGIN_KILL, {"plugin": "hello:2"}) == "no_process"
+    assert rig.ask(client, Type.PLUGIN_KILL, {"plugin": "hello"}).type is Type.ACK, "one of the two has a process"
+    rig.request(client, Type.PLUGIN_STOP, {"plugin": "hello"})
+    for each in rig.kernel.supervisor.instances():
+        rig.feed(Exited(each.incarnation, 0))
+    error = rig.ask(client, Type.PLUGIN_KILL, {"plugin": "hello"}).body["error"]
+    assert (error["name"], error["message"]) == ("no_process", "hello has no process: it is down")
+
+
 def test_commands_are_for_all_processes_and_answered_when_all_have_followed() -> None:
     rig = Rig(crew(replicas=2, spares=1))
     client = rig.client()

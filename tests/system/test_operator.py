@@ -97,6 +97,9 @@ def test_the_doctor_names_what_is_wrong_and_what_helps(lean: LeanWorld, greeting
     assert status["space"]["total"] >= status["space"]["free"] > 0
     assert "boot 1, up " in lean.ctl("status").out
     assert lean.ctl("plugin", "stop", "hello").code == 0
+    killed = lean.ctl("plugin", "kill", "hello", "--json")
+    assert (killed.code, killed.document["error"]["name"]) == (1, "no_process")
+    assert "hello has no process: it is down" in killed.err and "qcosctl plugin start" in killed.err
     job = lean.ctl("job", "submit", greeting, *GREET).out.strip()
     ill = lean.ctl("doctor", "--json")
     assert ill.code == 1
@@ -126,6 +129,9 @@ def test_a_state_directory_from_a_backup_is_noticed_and_its_loss_can_be_accepted
     assert found.code == 1, found.out
     assert [row["name"] for row in found.document["findings"]] == ["rolled_back"]
     assert "see `qcosctl doctor`" in lean.ctl("status").out
+    waited = lean.ctl("job", "wait", lost, "--json")
+    assert (waited.code, waited.document["error"]["name"]) == (1, "rolled_back")
+    assert "doctor --accept" in waited.err
     refused = lean.ctl("job", "submit", greeting, *GREET, "--json")
     assert refused.document["error"]["name"] == "rolled_back"
     accepted = lean.ctl("doctor", "--accept")
