@@ -170,7 +170,8 @@ def _plugin_show(kernel: Kernel, call: Call) -> Reply:
 
 
 def _plugin_logs(kernel: Kernel, call: Call) -> None:
-    name, lines = _component(kernel, call).name, min(call.body.get("lines", LOGGED), MOST_LOGGED)
+    _instances(kernel, call)  # it must exist
+    name, lines = call.body["plugin"], min(call.body.get("lines", LOGGED), MOST_LOGGED)
     kernel.requests.park(call.open_slot, inspection.log_subject(name, lines))
     kernel.outbox.put(LogRead(name, lines))
 
@@ -286,7 +287,7 @@ def _component(kernel: Kernel, call: Call) -> Component:
 
 def _instances(kernel: Kernel, call: Call) -> list[Instance]:
     """All instances of a component, or the one that ``NAME:2`` names."""
-    named = [instance for instance in kernel.supervisor.instances() if instance.name == call.body["plugin"]]
+    named = kernel.supervisor.named(call.body["plugin"])
     return named if ":" in call.body["plugin"] and named else _component(kernel, call).instances
 
 

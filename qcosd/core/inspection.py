@@ -83,10 +83,10 @@ def on_space(kernel: Kernel, event: events.Space, now: float) -> None:
 
 def on_log_tail(kernel: Kernel, event: events.LogTail, now: float) -> None:
     """Whoever asked for the end of a log gets it."""
-    for slot in kernel.requests.parked(log_subject(event.component, event.asked)):
+    for slot in kernel.requests.parked(log_subject(event.name, event.asked)):
         kernel.requests.answer(slot, Reply(Type.PLUGIN_LINES, {"lines": list(event.lines)}), now)
 
 
-def log_subject(component: str, lines: int) -> str:
+def log_subject(name: str, lines: int) -> str:
     """What requests for the end of a log are parked on."""
-    return f"log.{component}.{lines}"
+    return f"log.{name}.{lines}"

@@ -276,8 +276,8 @@ class Kernel:
             self.log("a plugin ended", plugin=instance.name, incarnation=incarnation, reason=reason, state=state)
 
     def _on_log_line(self, event: events.LogLine, now: float) -> None:
-        if (component := self.supervisor.components.get(event.component)) is not None:
-            component.log.append(event.text)
+        for instance in self.supervisor.named(event.instance):
+            instance.log.append(event.text)
 
     def _on_durable(self, event: events.Durable, now: float) -> None:
         """The shell itself holds effects back until their position is durable."""

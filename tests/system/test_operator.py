@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from system_world import EXAMPLES, GREET, PATIENCE, DaemonWorld, World, await_job
+from system_world import EXAMPLES, GREET, PATIENCE, DaemonWorld, World, await_condition, await_job
 
 from qcosd.sdk.client import BlockingClient
 from qcosd.sdk.errors import RequestFailed
@@ -86,6 +86,34 @@ def test_the_end_of_a_log_outlives_the_daemon(lean: LeanWorld, greeting: Path) -
     (last,) = lean.ctl("plugin", "logs", "hello", "-n", 1, "--json").document["lines"]
     assert lean.ctl("job", "logs", 1, "-n", 1, "--json").document["logs"] == {"hello": [last]}
     assert lean.ctl("plugin", "logs", "nope").code == 1
+
+
+def test_the_log_of_each_process_says_which_life_wrote_it(lean: LeanWorld) -> None:
+    folder = lean.home / "plugins" / "twins"
+    folder.mkdir(parents=True)
+    manifest = (EXAMPLES.parents[1] / "plugins" / "hello" / "plugin.toml").read_text()
+    (folder / "plugin.toml").write_text("replicas = 2\n" + manifest.replace('"hello"\nversion', '"twins"\nversion'))
+    assert lean.stop() == 0
+    lean.start("--plugin-dir", folder.parent)
+
+    def second() -> dict[str, Any]:
+        (row,) = [row for row in lean.ctl("plugin", "list", "--json").document if row["name"] == "twins:2"]
+        return dict(row)
+
+    await_condition(lambda: second()["state"] == "ready", "the second of the twins is ready")
+    lives = [second()]
+    assert lean.ctl("plugin", "kill", "twins:2").code == 0
+    await_condition(lambda: second()["incarnation"] > lives[0]["incarnation"] and second()["pid"], "another life of it")
+    lives.append(second())
+    marks = [f" twins:2 incarnation {life['incarnation']} pid {life['pid']} started" for life in lives]
+    lines = [
+        line for line in lean.ctl("plugin", "logs", "twins:2", "--json").document["lines"] if line.startswith("== ")
+    ]
+    assert [line.partition("T")[2][12:] for line in lines] == marks
+    both = lean.ctl("plugin", "logs", "twins").out
+    assert both.index("==> twins <==") < both.index("==> twins:2 <==") < both.index(marks[1])
+    assert lean.ctl("plugin", "logs", "twins:3").code == 1
+    assert lean.ctl("plugin", "kill", "twins:x").code == 1
 
 
 def test_the_doctor_names_what_is_wrong_and_what_helps(lean: LeanWorld, greeting: Path) -> None:
