@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qcosd.sdk.client import BlockingClient
 
 COLUMNS = ("name", "service", "state", "role", "pid", "incarnation", "restarts", "uptime")
+DAEMONS_OWN = ("== ", "==> ")  # how lines of a log begin that the daemon has written: starts, and whose log it is
 ACTIONS = {
     "start": "Start a plugin that was stopped.",
     "stop": "Stop a plugin in order, and keep it stopped.",
@@ -77,9 +78,10 @@ def logs(name: str, lines: int, as_json: bool, runtime_dir: str | None) -> None:
         tail = plugin_log(client, name, lines)
     if as_json:
         output.write_json({"plugin": name, "lines": tail})
-    elif tail:
+        return
+    if tail:
         output.write("\n".join(tail))
-    elif lines:
+    if len(tail) < lines and all(line.startswith(DAEMONS_OWN) for line in tail):
         output.note(f"{name} has printed nothing")
 
 

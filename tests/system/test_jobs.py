@@ -43,7 +43,9 @@ def test_nothing_to_show_is_said(daemon: DaemonWorld) -> None:
     none = daemon.ctl("events", "nope")
     assert (none.code, none.out, none.err) == (0, "", "qcosctl: no topic starts with nope\n")
     silent = daemon.ctl("plugin", "logs", "hello")
-    assert (silent.code, silent.out, silent.err) == (0, "", "qcosctl: hello has printed nothing\n")
+    assert (silent.code, silent.err) == (0, "qcosctl: hello has printed nothing\n")
+    assert all(line.startswith("== ") for line in silent.out.splitlines()), "it was started"
+    assert daemon.ctl("plugin", "logs", "hello", "-n", 0).err == ""
 
 
 def test_a_job_that_waits_can_be_cancelled(daemon: DaemonWorld, greeting: Path) -> None:
