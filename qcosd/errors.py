@@ -41,6 +41,7 @@ ERRORS: dict[str, ErrorSpec] = {
     "no_space": ErrorSpec(
         107, True, "the daemon has no room to store it: its state directory is full or cannot be written"
     ),
+    "no_process": ErrorSpec(108, True, "the component has no process at the moment"),
     # 200-299: work
     "cancelled": ErrorSpec(200, False, "cancelled on request"),
     "poison": ErrorSpec(201, False, "a work item killed its plugin again and again"),

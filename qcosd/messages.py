@@ -170,7 +170,7 @@ _PLUGIN = (
     Field(
         "plugin",
         INSTANCE,
-        "name of the component; to PLUGIN_KILL and PLUGIN_FAULT also of one of its processes, as PLUGIN_LISTING has it",
+        "name of the component; to PLUGIN_KILL, PLUGIN_FAULT and PLUGIN_LOGS also of one of its processes, as PLUGIN_LISTING has it",
     ),
 )
 _TICKET = (
@@ -287,8 +287,8 @@ SPECS: dict[Type, Spec] = {
     Type.PLUGIN_SHOW: _spec((_C,), "Everything there is about a component.", *_PLUGIN, replies=(Type.PLUGIN_DOCUMENT,)),
     Type.PLUGIN_DOCUMENT: _spec((_K,), "Everything there is about a component: {name, version, state, wanted, failed, deaths, instances, services, rank, replicas, needs, rights, readiness_timeout, restart, stop, limits}. Instances are rows as in PLUGIN_LISTING with their leases {lease, epoch, job, op, batch, age, revoked}.",
         Field("document", MAP, "the component")),
-    Type.PLUGIN_LOGS: _spec((_C,), "The end of what a component has printed.", *_PLUGIN,
-        Field("lines", UINT, "so many lines at the most (default 50, at most 1000)", False), replies=(Type.PLUGIN_LINES,)),
+    Type.PLUGIN_LOGS: _spec((_C,), "The end of what a component has printed; where there are several logs, of each process after a line that names it.", *_PLUGIN,
+        Field("lines", UINT, "so many lines of a log at the most (default 50, at most 1000)", False), replies=(Type.PLUGIN_LINES,)),
     Type.PLUGIN_LINES: _spec((_K,), "The end of a log, the oldest line first.", Field("lines", list_of(TEXT), "lines without their end")),
 
     Type.STATUS: _spec((_C,), "The kernel at a glance.", replies=(Type.STATUS_REPLY,)),

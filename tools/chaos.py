@@ -285,8 +285,8 @@ def _session(pid: int) -> int:
 
 
 def sound(document: Mapping[str, Any]) -> bool:
-    """Whether everything was survived and nothing was lost, wrong, done twice or left behind."""
-    bad = ("wrong", "failed", "lost", "twice", "orphans")
+    """Whether everything was survived, with nobody's help, and nothing was lost, wrong, done twice or left behind."""
+    bad = ("wrong", "failed", "lost", "twice", "orphans", "resets")
     return (
         document["survived"] == document["faults"]
         and document["stopped"] == 0
@@ -311,7 +311,7 @@ def describe(document: Mapping[str, Any]) -> str:
         f"orphans  {len(document['orphans'])}",
     ]  # fmt: skip
     if document["resets"]:
-        lines.append(f"resets   {document['resets']}: a plugin had died too often and was told to try again")
+        lines.append(f"resets   {document['resets']}: a plugin had failed and was told to try again")
     for what in ("wrong", "failed", "lost"):
         lines += [
             f"{what}: {key}: {', '.join(why) if isinstance(why, list) else why}" for key, why in document[what].items()

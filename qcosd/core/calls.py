@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qcosd.core import inspection, recovery
+from qcosd.core import admission, inspection, recovery
 from qcosd.core.components import Component, Instance
 from qcosd.core.effects import SIGSTOP, LogRead, Signal
 from qcosd.core.events import Channel
-from qcosd.core.given_plan import GivenPlan
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Ended
-from qcosd.core.lifecycle import State, Trigger
+from qcosd.core.lifecycle import ALIVE, State, Trigger
 from qcosd.core.peers import Peer
 from qcosd.core.requests import Refused, Reply, Slot
 from qcosd.protocol import Message, Side, Type
@@ -116,48 +115,10 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
     if kernel.journal_fault:
         raise Refused("no_space", f"the journal cannot be written: {kernel.journal_fault}")
     inputs = call.body["inputs"]
-    for kind, sha in inputs.items():
-        if not kernel.blobs.has(sha):
-            raise Refused("no_such_artifact", f"the input `{kind}` was not stored before: {sha}")
-    _refuse_unknown_settings(kernel, call.body["options"].get("set"))
-    _refuse_unknown_components(kernel, call.body["options"].get("use"), "use")
-    given = _given_plan(kernel, call.body["options"].get("plan"))
+    given = admission.check(kernel, inputs, call.body["options"])
     job = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now, given)
     kernel.scheduler.replan(job, call.now)
     return Reply(Type.JOB_ACCEPTED, {"job": job.id})
-
-
-def _given_plan(kernel: Kernel, table: object) -> GivenPlan:
-    """The plan that a job is to follow: whom and what it names must be there. Raises Refused."""
-    given = GivenPlan.of(table)
-    _refuse_unknown_components(kernel, given.use, "plan")
-    for kind, sha in given.artifacts.items():
-        if not kernel.blobs.has(sha):
-            text = f"the artifact `{kind}` of the plan is not kept any more: run the job without its plan"
-            raise Refused("no_such_artifact", text)
-    return given
-
-
-def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
-    """A setting that nobody reads is a typing error, and the job would not do what was asked."""
-    known = {"credit"}.union(*(component.manifest.settings for component in kernel.supervisor.components.values()))
-    unknown = sorted(str(key) for key in settings if key not in known) if isinstance(settings, dict) else []
-    if unknown:
-        raise Refused("bad_input", f"set: no plugin knows {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-
-
-def _refuse_unknown_components(kernel: Kernel, use: object, option: str) -> None:
-    """A component that is asked for must exist and offer the service."""
-    offers: dict[str, list[str]] = {}
-    for name, component in kernel.supervisor.components.items():
-        for service in component.manifest.services:
-            offers.setdefault(service, []).append(name)
-    for service, name in use.items() if isinstance(use, dict) else ():
-        if service not in offers:
-            raise Refused("bad_input", f"{option}: nobody offers {service!r}; services: {', '.join(sorted(offers))}")
-        if name not in offers[service]:
-            known = ", ".join(sorted(offers[service]))
-            raise Refused("bad_input", f"{option}: {name!r} does not offer {service}; components that do: {known}")
 
 
 def _job_list(kernel: Kernel, call: Call) -> Reply:
@@ -170,11 +131,11 @@ def _document(kernel: Kernel, job: Job | Ended, now: float) -> Reply:
 
 
 def _job_show(kernel: Kernel, call: Call) -> Reply:
-    return _document(kernel, kernel.jobs.get(call.body["job"]), call.now)
+    return _document(kernel, _job(kernel, call), call.now)
 
 
 def _job_wait(kernel: Kernel, call: Call) -> Reply | None:
-    job = kernel.jobs.get(call.body["job"])
+    job = _job(kernel, call)
     if job.state in ENDED:
         return _document(kernel, job, call.now)
     _refuse_when_stopping(kernel)
@@ -183,14 +144,14 @@ def _job_wait(kernel: Kernel, call: Call) -> Reply | None:
 
 
 def _job_result(kernel: Kernel, call: Call) -> Reply:
-    job = kernel.jobs.get(call.body["job"])
+    job = _job(kernel, call)
     if job.state not in ENDED:
         raise Refused("not_finished", f"job {call.body['job']} is {job.state}")
     return _document(kernel, job, call.now)
 
 
 def _job_cancel(kernel: Kernel, call: Call) -> Reply:
-    job = kernel.jobs.get(call.body["job"])
+    job = _job(kernel, call)
     if isinstance(job, Job) and job.state not in ENDED:
         kernel.scheduler.end(job, JobState.CANCELLED, call.now, "cancelled")
     return _document(kernel, job, call.now)
@@ -209,7 +170,8 @@ def _plugin_show(kernel: Kernel, call: Call) -> Reply:
 
 
 def _plugin_logs(kernel: Kernel, call: Call) -> None:
-    name, lines = _component(kernel, call).name, min(call.body.get("lines", LOGGED), MOST_LOGGED)
+    _instances(kernel, call)  # it must exist
+    name, lines = call.body["plugin"], min(call.body.get("lines", LOGGED), MOST_LOGGED)
     kernel.requests.park(call.open_slot, inspection.log_subject(name, lines))
     kernel.outbox.put(LogRead(name, lines))
 
@@ -227,7 +189,10 @@ def _plugin_restart(kernel: Kernel, call: Call) -> Reply | None:
 
 
 def _plugin_kill(kernel: Kernel, call: Call) -> Reply:
-    for instance in _instances(kernel, call):
+    instances = _instances(kernel, call)
+    if not any(instance.state in ALIVE for instance in instances):
+        raise Refused("no_process", f"{call.body['plugin']} has no process: it is {instances[0].state}")
+    for instance in instances:
         kernel.supervisor.kill(instance, "killed on demand", call.now, blameless=True)
     return Reply(Type.ACK)
 
@@ -302,6 +267,17 @@ def _refuse_when_fenced(kernel: Kernel) -> None:
         raise Refused("rolled_back", f"{kernel.rolled_back}; `qcosctl doctor --accept` takes the loss and goes on")
 
 
+def _job(kernel: Kernel, call: Call) -> Job | Ended:
+    """The job that a request names. Raises Refused; where the journal was rolled back, the job may be what it has lost."""
+    try:
+        return kernel.jobs.get(call.body["job"])
+    except Refused as unknown:
+        if not kernel.rolled_back:
+            raise
+        remedy = "a newer copy of the state directory may have it; `qcosctl doctor --accept` goes on without"
+        raise Refused("rolled_back", f"{unknown.text}: {kernel.rolled_back}; {remedy}") from None
+
+
 def _component(kernel: Kernel, call: Call) -> Component:
     component = kernel.supervisor.components.get(call.body["plugin"])
     if component is None:
@@ -311,7 +287,7 @@ def _component(kernel: Kernel, call: Call) -> Component:
 
 def _instances(kernel: Kernel, call: Call) -> list[Instance]:
     """All instances of a component, or the one that ``NAME:2`` names."""
-    named = [instance for instance in kernel.supervisor.instances() if instance.name == call.body["plugin"]]
+    named = kernel.supervisor.named(call.body["plugin"])
     return named if ":" in call.body["plugin"] and named else _component(kernel, call).instances
 
 

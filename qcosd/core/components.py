@@ -13,7 +13,7 @@ from qcosd.core.events import Address
 from qcosd.core.lifecycle import ALIVE, State
 from qcosd.core.manifest import Manifest
 
-LOG_TAIL = 20  # lines kept of what a component printed
+LOG_TAIL = 20  # lines kept of what a process printed
 
 
 class Role(StrEnum):
@@ -51,6 +51,7 @@ class Instance:
     since: float = 0.0  # when the state was entered
     spawns: int = 0
     row: int = 0  # restarts in a row, since it was last stable
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_TAIL))  # what the present process printed last
 
     @property
     def name(self) -> str:
@@ -115,7 +116,6 @@ class Component:
     failed: str = ""  # why it is not started again until it is reset
     instances: list[Instance] = field(default_factory=list)
     deaths: deque[float] = field(default_factory=deque)  # those that the component pays for
-    log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_TAIL))
 
     def __post_init__(self) -> None:
         for number in range(self.base):

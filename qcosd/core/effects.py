@@ -53,9 +53,11 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start a process. ``identity`` is the PLAIN user name, ``token`` (64 hex digits) the password, valid until Exited or SpawnFailed."""
+    """Start a process. ``identity`` is the PLAIN user name, ``token`` (64 hex digits) the password, valid until Exited or SpawnFailed.
+    ``instance`` names its place, and its log."""
 
     component: str
+    instance: str
     incarnation: int
     identity: str
     token: str
@@ -143,9 +145,10 @@ class SetPriority:
 
 @dataclass(frozen=True, slots=True)
 class LogRead:
-    """Read the last lines of a component's log, of this life of the daemon or an earlier one. Report LogTail."""
+    """Read the last lines of the log of an instance, or of each log of a component, of this life of the daemon or an earlier one.
+    Report LogTail."""
 
-    component: str
+    name: str
     lines: int
     after: int = 0
 

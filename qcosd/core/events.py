@@ -175,17 +175,17 @@ class PrioritySet:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A component printed a line."""
+    """An instance of a component printed a line."""
 
-    component: str
+    instance: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class LogTail:
-    """Answer to a LogRead: the last lines of a component's log, the oldest first. ``asked``: as many as were wanted."""
+    """Answer to a LogRead: the last lines of a log, the oldest first. ``asked``: as many as were wanted."""
 
-    component: str
+    name: str
     asked: int
     lines: tuple[str, ...]
 

@@ -96,16 +96,16 @@ def on_priority_set(kernel: Kernel, event: events.PrioritySet, now: float) -> No
 
 def on_log_line(kernel: Kernel, event: events.LogLine, now: float) -> None:
     """A component has printed something."""
-    if (component := kernel.supervisor.components.get(event.component)) is not None:
-        component.log.append(event.text)
+    for instance in kernel.supervisor.named(event.instance):
+        instance.log.append(event.text)
 
 
 def on_log_tail(kernel: Kernel, event: events.LogTail, now: float) -> None:
     """Whoever asked for the end of a log gets it."""
-    for slot in kernel.requests.parked(log_subject(event.component, event.asked)):
+    for slot in kernel.requests.parked(log_subject(event.name, event.asked)):
         kernel.requests.answer(slot, Reply(Type.PLUGIN_LINES, {"lines": list(event.lines)}), now)
 
 
-def log_subject(component: str, lines: int) -> str:
+def log_subject(name: str, lines: int) -> str:
     """What requests for the end of a log are parked on."""
-    return f"log.{component}.{lines}"
+    return f"log.{name}.{lines}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from qcosd.core.demand import Plan, Provider, resolve
@@ -46,19 +47,26 @@ class Planner:
 
     def hopeless(self, job: Job) -> bool:
         """Whether nobody is left for the job, not even among those that do not run."""
-        have = frozenset(job.artifacts)
-        plan = resolve(self._manifests, lambda name: True, {}, have, job.terms.target, job.terms.use, job.fences)
-        return bool(plan.cause)
+        return bool(self.obstacle(frozenset(job.artifacts), job.terms.target, job.terms.use, job.fences))
+
+    def obstacle(self, have: frozenset[str], target: str, use: Mapping[str, str] | None = None, fenced: Collection[str] = ()) -> str:  # fmt: skip
+        """Why no way would lead to the target even if every component ran; empty where one would."""
+        return self._found(have, target, {}, use or {}, fenced, anybody=True).cause
 
     def _way(self, job: Job, have: frozenset[str]) -> Plan:
-        terms = job.terms
-        key = (have, terms.target, frozenset(job.chosen.items()), frozenset(terms.use.items()), frozenset(job.fences))
+        return self._found(have, job.terms.target, job.chosen, job.terms.use, job.fences, anybody=False)
+
+    def _found(self, have: frozenset[str], target: str, chosen: Mapping[str, str], use: Mapping[str, str], fenced: Collection[str], *, anybody: bool) -> Plan:  # fmt: skip
+        """The way, remembered; of ``anybody`` or of those who are there."""
+        key = (have, target, frozenset(chosen.items()), frozenset(use.items()), frozenset(fenced), anybody)
         if key not in self._plans:
             if len(self._plans) >= PLANS_KEPT:  # clients choose kinds and targets
                 self._plans.clear()
-            self._plans[key] = resolve(
-                self._manifests, self._serviceable, job.chosen, have, terms.target, terms.use, job.fences
-            )
+            serviceable = (lambda name: True) if anybody else self._serviceable
+            plan = resolve(self._manifests, serviceable, chosen, have, target, use, fenced)
+            if plan.cause and (gone := self._supervisor.without_manifest(chosen.values())):
+                plan = Plan((), f"{plan.cause}; {gone}")
+            self._plans[key] = plan
         return self._plans[key]
 
     def _serviceable(self, name: str) -> bool:

@@ -10,6 +10,7 @@ from qcosd.core.image import Image, later_boots
 from qcosd.core.job import JobState
 from qcosd.core.job_image import body_of
 from qcosd.core.records import RecordType
+from qcosd.core.work import Lease
 
 if TYPE_CHECKING:
     from qcosd.core.kernel import Kernel
@@ -30,7 +31,15 @@ def restore(kernel: Kernel, start: Start, now: float) -> None:
     kernel.scheduler.restore(last.get("numbers", 0), now)
     for incarnation in kernel.scheduler.leases.incarnations():
         if kernel.supervisor.of_incarnation(incarnation) is None:
-            kernel.reports.abandon(incarnation, "its plugin ended while the daemon was away", now)
+            kernel.reports.abandon(incarnation, _end_of(kernel, incarnation), now)
+
+
+def _end_of(kernel: Kernel, incarnation: int) -> str:
+    """Why a process with work in hand is not there any more."""
+    held = [lease for lease in kernel.scheduler.leases.of_incarnation(incarnation) if isinstance(lease, Lease)]
+    if gone := kernel.supervisor.without_manifest(lease.part.component for lease in held):
+        return gone
+    return "its plugin ended while the daemon was away"
 
 
 def begin(kernel: Kernel, now: float) -> None:

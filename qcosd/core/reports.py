@@ -174,7 +174,7 @@ class Reports:
         ours = blamed and instance.wanted and not instance.reborn and not instance.guilty
         in_force = [lease for lease in held if isinstance(lease, Lease) and not lease.revoked]
         why = {"blamed": ours and not instance.outside, "struck": ours and instance.outside}
-        self._lose(in_force, f"{instance.name}: {reason}", instance.component.log, now, died=True, **why)
+        self._lose(in_force, f"{instance.name}: {reason}", instance.log, now, died=True, **why)
         return bool(held)
 
     def abandon(self, incarnation: int, reason: str, now: float) -> None:

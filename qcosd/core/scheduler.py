@@ -46,7 +46,7 @@ class Scheduler:
         self._blobs = blobs
         self._limits = limits
         self._streams = streams
-        self._planner = Planner(supervisor)
+        self.planner = Planner(supervisor)
         self._checks = Checks(supervisor, jobs)
         self.works = Works(outbox, alarms, jobs, supervisor.address_of, limits.revoke_grace)
         self._urgency = Urgency(limits.ageing_period)
@@ -58,7 +58,7 @@ class Scheduler:
 
     def fill(self, now: float) -> None:
         """Give ready work to free components, the most urgent job first."""
-        if self._planner.outdated():
+        if self.planner.outdated():
             for job in list(self._jobs.active.values()):
                 self.replan(job, now)
         if not self._stirred:
@@ -93,7 +93,7 @@ class Scheduler:
         if job.state in ENDED:
             return
         self._stirred = True
-        plan, replaced = self._planner.plan(job)
+        plan, replaced = self.planner.plan(job)
         job.plan, job.frontier = plan, []
         for work in [work for work in job.works.values() if work.orphaned and self._strays(work)]:
             self.works.give_back(work, "nobody is there to take it", now, again=True)
@@ -102,7 +102,7 @@ class Scheduler:
             self._jobs.top_up(job, now)
         if job.complete:
             self.finish(job, JobState.DONE, now)
-        elif plan.cause and (job.fences or job.terms.use) and self._planner.hopeless(job):
+        elif plan.cause and (job.fences or job.terms.use) and self.planner.hopeless(job):
             self._give_up(job, plan.cause, now)
         elif plan.cause:
             self._hold(job, plan.cause, now)

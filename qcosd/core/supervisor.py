@@ -140,6 +140,10 @@ class Supervisor:
         """All instances of all components."""
         return [instance for component in self.components.values() for instance in component.instances]
 
+    def named(self, name: str) -> list[Instance]:
+        """The instance that goes by this name; none where there is none."""
+        return [instance for instance in self.instances() if instance.name == name]
+
     def active(self, name: str) -> list[Instance]:
         """Instances of a component to which work may be given."""
         return [instance for instance in self.components[name].instances if instance.takes_leases]
@@ -152,6 +156,11 @@ class Supervisor:
     def serviceable(self, component: Component) -> bool:
         """Whether the component, and what it waits for, will be ready without anybody's help."""
         return serviceable(self.components.values(), component)
+
+    def without_manifest(self, names: Iterable[str]) -> str:
+        """Which of these components were there when the daemon was last started and are not now, for people; empty where none."""
+        gone = sorted(set(names) - self.components.keys())
+        return f"the manifest (plugin.toml) of {', '.join(gone)} is not here any more" if gone else ""
 
     @property
     def at_rest(self) -> bool:
@@ -347,13 +356,12 @@ class Supervisor:
         instance.fault, instance.guilty, instance.excused = "", False, False
         instance.outside = instance.stood = False
         instance.spawns += 1
-        if not any(other.state in ALIVE for other in component.instances if other is not instance):
-            component.log.clear()
+        instance.log.clear()
         self._alive[self.last] = instance
         self._outbox.append(
             RecordType.INCARNATION, now, component=component.name, instance=instance.number, incarnation=self.last, token_hash=instance.token_hash
         )  # fmt: skip
-        self._outbox.put(Spawn(component.name, self.last, instance.identity, token, component.manifest))
+        self._outbox.put(Spawn(component.name, instance.name, self.last, instance.identity, token, component.manifest))
 
     def _set_timer(self, instance: Instance, now: float, *, entered: bool) -> None:
         if instance.state is State.READY and not entered:

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,6 +20,8 @@ from qcosd.ctl.failure import Failure, bad_usage
 if TYPE_CHECKING:
     from qcosd.ctl.injection import Injector, Struck
     from qcosd.sdk.client import BlockingClient
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 FAULTS = 10  # where neither --for nor --faults says how many
 LISTED = 10_000  # jobs that are looked at
@@ -34,14 +36,16 @@ def chaos() -> None:
     """Inject faults into the running system."""
 
 
+def _share(flag: str, text: str) -> Callable[[F], F]:
+    """An option that is a share of the faults, and 1 where no number follows."""
+    kind = click.FloatRange(min=0)
+    return click.option(flag, type=kind, is_flag=False, flag_value=1.0, default=0.0, metavar="[SHARE]", help=text)
+
+
 @chaos.command()
-@click.option(
-    "--kill", type=click.FloatRange(min=0), default=0.0, metavar="P", help="Share of faults that kill (SIGKILL)."
-)
-@click.option("--freeze", type=click.FloatRange(min=0), default=0.0, metavar="P", help="Share that freeze (SIGSTOP).")
-@click.option(
-    "--slow", type=click.FloatRange(min=0), default=0.0, metavar="P", help="Share that slow a plugin down for a while."
-)
+@_share("--kill", "Kill (SIGKILL). SHARE: how many of the faults, beside the other kinds; 1 if left out.")
+@_share("--freeze", "Freeze (SIGSTOP).")
+@_share("--slow", "Slow a plugin down for a while.")
 @click.option(
     "--targets", default="all", show_default=True, metavar="NAME,..", help="Plugins, `daemon`, or `all` plugins."
 )
@@ -76,8 +80,9 @@ def run(
 ) -> int:  # fmt: skip
     """Kill, freeze and slow down plugins and the daemon, one after the other, and wait each time until all is well again.
 
-    Without --kill, --freeze and --slow every fault kills. The exit code is 1 if the system did not recover from a fault, lost a
-    job, or left a process that nobody owns. The daemon itself can only be hit by its own user or root.
+    `--kill --freeze` are equally many of each, `--kill=3 --freeze` three kills for each freeze; without any of the three every
+    fault kills. The exit code is 1 if the system did not recover from a fault by itself, lost a job, or left a process that nobody
+    owns. A plugin that had failed is reset, and counts as not survived. The daemon can only be hit by its own user or root.
     """
     from qcosd.ctl.injection import FREEZE, KILL, SLOW, Injector, Plan
 
@@ -127,12 +132,8 @@ def _victims(injector: Injector, targets: str, revived: bool) -> list[str]:
     names: list[str] = []
     for word in filter(None, (word.strip() for word in targets.split(","))):
         if word != "all" and word != DAEMON and word not in known:
-            raise Failure(
-                failure.FAILED,
-                f"--targets: no plugin has the name {word!r}",
-                name="no_such_plugin",
-                hint=f"there are {', '.join(known)}, and {DAEMON}",
-            )
+            there = ", ".join([*known, DAEMON, "all"])
+            raise bad_usage(f"--targets: no plugin has the name {word!r}; there are {there}", name="no_such_plugin")
         names += known if word == "all" else [word]
     if not names:
         raise bad_usage("--targets: names nobody")
@@ -238,8 +239,9 @@ def quantile(ordered: Sequence[float], share: float) -> float | None:
 
 
 def sound(document: Mapping[str, Any]) -> bool:
-    """Whether the system has survived everything and lost nothing."""
-    return document["survived"] == document["faults"] > 0 and not document["jobs"]["lost"] and not document["orphans"]
+    """Whether the system has survived everything by itself and lost nothing."""
+    whole = document["survived"] == document["faults"] > 0 and not document["resets"]
+    return whole and not document["jobs"]["lost"] and not document["orphans"]
 
 
 def describe(document: Mapping[str, Any]) -> str:
@@ -257,6 +259,6 @@ def describe(document: Mapping[str, Any]) -> str:
         f"jobs     {jobs['seen']} seen: {jobs['done']} done, {len(jobs['lost'])} lost{named['lost']}, "
         f"{len(jobs['failed'])} failed{named['failed']}, {jobs['cancelled']} cancelled, {jobs['open']} open",
         f"orphans  {len(orphans)}" + (f": pid {', '.join(map(str, orphans))}" if orphans else ""),
-        *([f"resets   {document['resets']}: a plugin had died too often and was told to try again"] if document["resets"] else []),
+        *([f"resets   {document['resets']}: a plugin had failed and was told to try again"] if document["resets"] else []),
         *document["troubles"],
     ])  # fmt: skip

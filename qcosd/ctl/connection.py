@@ -23,6 +23,7 @@ START_HINT = "start one with `qcosd` or `systemctl start qcosd`, or name one wit
 
 HINTS = {
     "key_conflict": "give another --key, or the very FILE and options of the first time; `qcosctl job list` shows the jobs",
+    "no_process": "`qcosctl plugin list` says why; `qcosctl plugin start NAME` starts one that was stopped",
     "no_such_job": "`qcosctl job list` shows those that are remembered",
     "no_such_plugin": "`qcosctl plugin list` shows those that there are",
 }

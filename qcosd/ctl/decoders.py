@@ -36,8 +36,7 @@ def decoders(as_json: bool, runtime_dir: str | None) -> int:
             job = client.wait(client.submit({"target": TARGET}, {}))
             table = msgpack.unpackb(client.get(_artifact(job)))
     except Interrupted as interrupted:
-        output.note("interrupted")
-        return interrupted.exit_code
+        raise interrupted.failure from None
     if as_json:
         output.write_json(table)
     else:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import click
 
-from qcosd.ctl import output
+from qcosd.ctl import failure, output
 from qcosd.ctl.connection import daemon, daemon_options
 
 
@@ -17,7 +18,7 @@ from qcosd.ctl.connection import daemon, daemon_options
 @click.argument("prefixes", nargs=-1, metavar="[PREFIX]...")
 @click.option("-f", "--follow", is_flag=True, help="Go on and print each event, until Ctrl-C.")
 @daemon_options
-def events(prefixes: tuple[str, ...], follow: bool, as_json: bool, runtime_dir: str | None) -> None:
+def events(prefixes: tuple[str, ...], follow: bool, as_json: bool, runtime_dir: str | None) -> int:
     """Show the latest state of each topic that starts with a PREFIX (all of them without one).
 
     Topics are `kernel`, `plugin.NAME` and `job.ID`. With -f and --json each event is one JSON document on one line.
@@ -25,20 +26,22 @@ def events(prefixes: tuple[str, ...], follow: bool, as_json: bool, runtime_dir: 
     wanted = list(prefixes) or [""]
     with daemon(runtime_dir) as client:
         if follow:
-            for event in client.events(wanted):
-                _write(event.topic, event.seq, event.state, as_json)
-            return
+            with suppress(KeyboardInterrupt):  # the way to end it: nothing more is to be said
+                for event in client.events(wanted):
+                    _write(event.topic, event.seq, event.state, as_json)
+            return failure.INTERRUPTED
         topics: dict[str, Any] = {}
         for prefix in wanted:
             body, _ = client.request("SNAPSHOT", {"prefix": prefix})
             topics.update(body["topics"])
     if as_json:
         output.write_json(topics)
-        return
+        return failure.DONE
     if not topics:
         output.note(f"no topic starts with {' or '.join(wanted)}")
     for topic, row in sorted(topics.items()):
         output.write(_line(topic, row["seq"], row["state"]))
+    return failure.DONE
 
 
 def _write(topic: str, seq: int, state: Mapping[str, Any], as_json: bool) -> None:

@@ -170,7 +170,7 @@ class Injector:
             return None
         except RequestFailed as error:
             struck.close()
-            if error.name == "no_reply":  # likewise
+            if error.name in ("no_reply", "no_process"):  # likewise
                 return None
             raise
         return struck
@@ -240,11 +240,14 @@ class Injector:
             if state["state"] == "ready" and state["incarnation"] > struck.before:
                 struck.seconds = time.monotonic() - struck.at
                 return
-            if state["state"] == "failed":
+            if state["state"] == "failed":  # it would be missing from the rest of the campaign
+                struck.trouble = f"given up: {state['cause']}"
                 self.reset(fault.target)
+                return
         struck.trouble = f"{fault.target}: not ready again, its process is that of before"
         if fault.kind == FREEZE:  # or it would be frozen for ever
-            self.client.plugin("kill", fault.target, timeout=self.patience)
+            with contextlib.suppress(RequestFailed):
+                self.client.plugin("kill", fault.target, timeout=self.patience)
 
     def _relieve(self, struck: Struck) -> None:
         """A slow plugin is nothing to recover from: it must only be there still, or have been replaced."""

@@ -12,6 +12,9 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any
+
+from qcosd.ctl.failure import Failure
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -22,10 +25,12 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+        self.document: dict[str, Any] | None = None  # the public one of the job that was cancelled for it
 
     @property
-    def exit_code(self) -> int:
-        return 128 + self.signum
+    def failure(self) -> Failure:
+        """How the command ends."""
+        return Failure(128 + self.signum, "interrupted", name="interrupted", document=self.document)
 
 
 class Interrupts:

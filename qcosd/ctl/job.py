@@ -90,8 +90,11 @@ def wait(job_id: str, timeout: float | None, as_json: bool, runtime_dir: str | N
         with daemon(runtime_dir) as client, Progress(job_id) as progress:
             document = client.wait(job_id, timeout=timeout, on_change=progress.show)
     except KeyboardInterrupt:
-        output.note(f"interrupted; job {job_id} was left as it is: `qcosctl job wait {job_id}` waits for it again")
-        return failure.INTERRUPTED
+        raise Failure(
+            failure.INTERRUPTED,
+            f"interrupted; job {job_id} was left as it is: `qcosctl job wait {job_id}` waits for it again",
+            name="interrupted",
+        ) from None
     return report(document, as_json)
 
 

@@ -32,7 +32,7 @@ COMMANDS = {
     "version": "qcosd.ctl.version:version",
 }
 
-UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+UNWRITABLE = frozenset({errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Why stdout may take no more, which is nobody's bug."""
 
 
@@ -67,6 +67,7 @@ def cli(ctx: click.Context, runtime_dir: str | None) -> None:
 
 def main() -> None:
     """The console script: exits with the code of the command."""
+    _open_standard_streams()
     try:
         code = call(sys.argv[1:])
         sys.stdout.flush()
@@ -83,6 +84,22 @@ def main() -> None:
     sys.exit(code)
 
 
+def _open_standard_streams() -> None:
+    """Take the places of streams that the caller has closed: what is opened next would get their numbers, and the words for them.
+
+    Whatever is written on a closed stdout fails, as it would without Python in between; what is said on a closed stderr is lost.
+    """
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest number that is free: this one
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
 def call(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Raises nothing but bugs."""
     as_json = "--json" in arguments
@@ -91,7 +108,7 @@ def call(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return failure.INTERRUPTED
+        return _report(Failure(failure.INTERRUPTED, "interrupted", name="interrupted"), as_json)
     except click.UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # since click 8.2; before, click printed the help itself
             error.show()

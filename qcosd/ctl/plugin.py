@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qcosd.sdk.client import BlockingClient
 
 COLUMNS = ("name", "service", "state", "role", "pid", "incarnation", "restarts", "uptime")
+DAEMONS_OWN = ("== ", "==> ")  # how lines of a log begin that the daemon has written: starts, and whose log it is
 ACTIONS = {
     "start": "Start a plugin that was stopped.",
     "stop": "Stop a plugin in order, and keep it stopped.",
@@ -63,18 +64,24 @@ def show(name: str, as_json: bool, runtime_dir: str | None) -> None:
 
 @plugin.command()
 @click.argument("name")
-@click.option("-n", "--lines", type=click.IntRange(0, 1000), default=50, show_default=True, help="At most.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 1000), default=50, show_default=True, help="Of each log, at most."
+)
 @daemon_options
 def logs(name: str, lines: int, as_json: bool, runtime_dir: str | None) -> None:
-    """Show the end of what a plugin has printed, in this life of the daemon or an earlier one."""
+    """Show the end of what a plugin has printed, in this life of the daemon or an earlier one.
+
+    A line that begins with == is the daemon's: a process was started then. Of a plugin with several processes NAME:2 is one.
+    """
     _check_name(name)
     with daemon(runtime_dir) as client:
         tail = plugin_log(client, name, lines)
     if as_json:
         output.write_json({"plugin": name, "lines": tail})
-    elif tail:
+        return
+    if tail:
         output.write("\n".join(tail))
-    elif lines:
+    if len(tail) < lines and all(line.startswith(DAEMONS_OWN) for line in tail):
         output.note(f"{name} has printed nothing")
 
 
@@ -120,7 +127,8 @@ def described(document: Mapping[str, Any]) -> list[str]:
 
 
 def _check_name(name: str) -> None:
-    if not is_name(name):
+    component, colon, number = name.partition(":")  # NAME:2 is one of its processes
+    if not is_name(component) or (colon and not (number.isascii() and number.isdigit())):
         raise Failure(failure.FAILED, f"no plugin has the name {name!r}", name="no_such_plugin")
 
 

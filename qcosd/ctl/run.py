@@ -58,8 +58,7 @@ def run_submission(
         with translated(), Interrupts() as interrupts, some_daemon(runtime_dir, interrupts) as place:
             document = _run_on(place, submission, interrupts, directory)
     except Interrupted as interrupted:
-        output.note("interrupted")
-        return interrupted.exit_code
+        raise interrupted.failure from None
     return report(document, as_json)
 
 
@@ -132,20 +131,22 @@ def _run_on(
             if directory is not None and document["state"] == "done":
                 write(directory, client, document, done)
             return document
-        except Interrupted:
+        except Interrupted as interrupted:
             if job is not None:
-                _cancel(place, job)
+                interrupted.document = _cancel(place, job)
             raise
 
 
-def _cancel(place: Path, job: str) -> None:
-    """Cancel over a connection of its own: the interrupted one may be in the middle of a reply."""
+def _cancel(place: Path, job: str) -> dict[str, Any] | None:
+    """Cancel over a connection of its own: the interrupted one may be in the middle of a reply. The job's public document."""
+    from qcosd.ctl import result
     from qcosd.sdk.client import BlockingClient
     from qcosd.sdk.errors import SdkError
 
     output.note(f"cancelling job {job}; Ctrl-C again leaves at once")
     try:
         with BlockingClient(place, connect_grace=CANCEL_GRACE) as client:
-            client.cancel(job, timeout=CANCEL_GRACE)
+            return result.public_document(client.cancel(job, timeout=CANCEL_GRACE))
     except SdkError as error:
         output.note(f"job {job} was not cancelled: {error}")
+        return None

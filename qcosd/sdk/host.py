@@ -8,9 +8,7 @@ socket and no loop here, so the plugin process and the bench of ``sdk.testing`` 
 from __future__ import annotations
 
 import inspect
-import sys
 import threading
-import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -31,6 +29,7 @@ from qcosd.sdk.plugin_session import (
     StreamGranted,
     bug_table,
 )
+from qcosd.sdk.printed import LOG
 from qcosd.sdk.stream_session import Grant
 from qcosd.sdk.streams import StreamReader, StreamWriter, open_stream
 
@@ -225,7 +224,7 @@ class Host:
             error = error_table("retry_later", str(closed))
         except Exception as bug:  # noqa: BLE001 - a plugin outlives the bugs of its operations, and reports them
             if not lease.cancelled.is_set():
-                traceback.print_exc(file=sys.stderr)
+                LOG.exception("a bug ends lease %d of job %s", lease.number, lease.job)
             error = bug_table(bug)
         finally:
             if running.stream is not None:

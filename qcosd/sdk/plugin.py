@@ -23,7 +23,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
@@ -36,7 +35,7 @@ from qcosd.sdk.errors import Revoked
 from qcosd.sdk.host import Host, Operation, Surroundings
 from qcosd.sdk.lease import Lease
 from qcosd.sdk.plugin_session import BUS_GRACE, FaultAsked, PluginHappening, PluginSession, StopAsked
-from qcosd.sdk.printed import print_at_best
+from qcosd.sdk.printed import LOG, print_at_best
 from qcosd.sdk.session import Welcomed
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -111,7 +110,7 @@ class Plugin:
         try:
             code = asyncio.run(life.run())
         except Exception:  # noqa: BLE001 - the last place where it can be told
-            traceback.print_exc()
+            LOG.exception("a bug ends the plugin")
             code = EXIT_BUG
         sys.stdout.flush()
         sys.stderr.flush()
@@ -249,7 +248,7 @@ class _Life:
                 preparation()
                 failed = False
             except Exception:  # noqa: BLE001 - the plugin is of no use then, and its log says why
-                traceback.print_exc()
+                LOG.exception("the preparation has failed")
             finally:
                 self._post(lambda: prepared(failed))
 
@@ -268,7 +267,7 @@ class _Life:
 
     def _stop(self, reason: str, code: int) -> None:
         if not self._over.done():
-            sys.stderr.write(f"{self._boot.component}: stopping: {reason}\n")
+            LOG.info("%s: stopping: %s", self._boot.identity, reason)
             self._host.revoke_all(f"the plugin stops: {reason}")
             self._over.set_result(code)
 
@@ -292,7 +291,7 @@ class _Life:
             try:
                 self._plugin.last_act()
             except Exception:  # noqa: BLE001 - it leaves all the same
-                traceback.print_exc()
+                LOG.exception("the last act has failed")
         if self._timer is not None:
             self._timer.cancel()
         self._readable.close()

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import sys
 from typing import TextIO
+
+LOG = logging.getLogger("qcosd.sdk")
+FORMAT = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
 
 
 class _Best(io.FileIO):
@@ -20,8 +24,13 @@ class _Best(io.FileIO):
 
 
 def print_at_best() -> None:
-    """Let ``print`` and tracebacks never fail from now on, nor wait in a buffer for the end of the process."""
+    """Let ``print`` and tracebacks never fail from now on, nor wait in a buffer for the end of the process.
+
+    What is logged says when, in the local time that the daemon's own log has.
+    """
     sys.stdout, sys.stderr = _opened(sys.stdout, 1), _opened(sys.stderr, 2)
+    logging.basicConfig(stream=sys.stderr, format=FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
+    LOG.setLevel(logging.INFO)
 
 
 def _opened(before: TextIO, descriptor: int) -> TextIO:

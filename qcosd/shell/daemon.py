@@ -115,17 +115,17 @@ class Daemon:
         """A subscriber asks for, or gives up, a topic prefix."""
         self.handle(events.Subscribe(_subscriber(connection), topic, on))
 
-    def exited(self, incarnation: int, component: str, status: int | None) -> None:
+    def exited(self, incarnation: int, instance: str, status: int | None) -> None:
         """A process has ended. Its last words come first: they may be the reason."""
-        for line in self._attached.logs.last_words(component):
-            self.handle(events.LogLine(component, line))
-        self._attached.authenticator.revoke(identity_of(component, incarnation))
+        for line in self._attached.logs.last_words(instance):
+            self.handle(events.LogLine(instance, line))
+        self._attached.authenticator.revoke(identity_of(instance.partition(":")[0], incarnation))
         self.handle(events.Exited(incarnation, status))
 
     def poll_logs(self) -> None:
         """Tell the kernel what the components have printed."""
-        for component, line in self._attached.logs.poll():
-            self.handle(events.LogLine(component, line))
+        for instance, line in self._attached.logs.poll():
+            self.handle(events.LogLine(instance, line))
 
     def durable(self, position: int) -> None:
         """The journal has every record up to `position`."""
@@ -226,8 +226,8 @@ class Daemon:
                 result = devices.processes.set_priority(incarnation, online)
                 if result is not None:
                     self._events.append(events.PrioritySet(incarnation, result))
-            case effects.LogRead(component, lines):
-                self._events.append(events.LogTail(component, lines, tuple(devices.logs.tail(component, lines))))
+            case effects.LogRead(name, lines):
+                self._events.append(events.LogTail(name, lines, tuple(devices.logs.tail(name, lines))))
             case effects.BlobWrite(ticket, sha, _, offset, data, last):
                 written = partial(self._blob_written, ticket, offset)
                 devices.artifacts.write(ticket, sha, offset, data, last, written)
@@ -250,7 +250,7 @@ class Daemon:
         devices = self._attached
         self._spawning.discard(effect.incarnation)
         try:
-            pid = devices.processes.spawn(effect.incarnation, effect.manifest)
+            pid = devices.processes.spawn(effect.incarnation, effect.manifest, effect.instance)
         except OSError as error:
             self._events.append(events.SpawnFailed(effect.incarnation, str(error)))
             return

@@ -4,19 +4,23 @@
 A pipe would kill a printing plugin when the daemon dies and block it while the daemon is frozen. A file does neither. Rotation
 copies the content aside and truncates the file in place, because the plugin keeps the descriptor that it was given; it writes
 with O_APPEND, so its next line goes to the new beginning. What is written between the copy and the truncation is lost.
+
+Each instance has a file of its own: NAME.log, NAME:2.log, .. At the start of a process the daemon itself writes a line: when, which
+incarnation, which pid.
 """
 
 import contextlib
 import os
+from datetime import datetime
 from pathlib import Path
 
 MAX_LINE = 4096  # bytes of a line that are passed on; the file keeps all of them
-MAX_LINES = 200  # of one component in one poll
-MAX_BYTES = 1 << 18  # of one component in one poll; a flood is passed over, and stays in the file
+MAX_LINES = 200  # of one log in one poll
+MAX_BYTES = 1 << 18  # of one log in one poll; a flood is passed over, and stays in the file
 
 
 class LogFile:
-    """The log of one component: `path`, and `path.1` (newest) to `path.keep` for what was rotated away."""
+    """The log of one instance: `path`, and `path.1` (newest) to `path.keep` for what was rotated away."""
 
     def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
         self.path = path
@@ -27,6 +31,13 @@ class LogFile:
         self.descriptor = os.open(path, flags, 0o640)  # to be inherited as stdout and stderr
         self._position = os.fstat(self.descriptor).st_size  # what is older was told by an earlier life
         self._partial = b""
+        self._mark = b""  # the last one
+
+    def mark(self, text: str) -> None:
+        """Write a line of the daemon's, with the time. It is nothing that the process has printed: `new_lines` leaves it out."""
+        self._mark = f"== {datetime.now().isoformat(timespec='milliseconds')} {text}".encode()
+        with contextlib.suppress(OSError):  # a full disk
+            os.write(self.descriptor, self._mark + b"\n")
 
     def new_lines(self, final: bool = False) -> list[str]:
         """The complete lines written since the last call; with `final` also an unfinished last one."""
@@ -44,7 +55,7 @@ class LogFile:
             self._partial = b""
         if len(complete) > MAX_LINES:
             lines.append(f"({len(complete) - MAX_LINES} lines passed over; see {self.path.name})")
-        lines += [line[:MAX_LINE].decode("utf-8", "replace") for line in complete[-MAX_LINES:]]
+        lines += [line[:MAX_LINE].decode("utf-8", "replace") for line in complete[-MAX_LINES:] if line != self._mark]
         if self._position > self._bound:
             self._rotate()
         return lines
@@ -92,7 +103,7 @@ class LogFile:
 
 
 class Logs:
-    """The log files of all components, in one directory."""
+    """The log files of all instances, in one directory."""
 
     def __init__(self, directory: Path, max_bytes: int, keep: int) -> None:
         self._directory = directory
@@ -100,35 +111,48 @@ class Logs:
         self._keep = keep
         self._files: dict[str, LogFile] = {}
 
-    def open(self, component: str) -> LogFile:
-        """The component's log, created if need be. Its name is checked by the manifest: it is no path."""
-        if component not in self._files:
-            self._files[component] = LogFile(self._directory / f"{component}.log", self._max_bytes, self._keep)
-        return self._files[component]
+    def open(self, instance: str) -> LogFile:
+        """The instance's log, created if need be. The name of its component is checked by the manifest: it is no path."""
+        if instance not in self._files:
+            self._files[instance] = LogFile(self._path(instance), self._max_bytes, self._keep)
+        return self._files[instance]
 
     def poll(self) -> list[tuple[str, str]]:
-        """(component, line) for everything printed since the last poll."""
-        return [(component, line) for component, log in self._files.items() for line in log.new_lines()]
+        """(instance, line) for everything printed since the last poll."""
+        return [(instance, line) for instance, log in self._files.items() for line in log.new_lines()]
 
-    def last_words(self, component: str) -> list[str]:
-        """What a component printed before it ended, an unfinished last line included."""
-        log = self._files.get(component)
+    def last_words(self, instance: str) -> list[str]:
+        """What an instance printed before it ended, an unfinished last line included."""
+        log = self._files.get(instance)
         return log.new_lines(final=True) if log is not None else []
 
-    def tail(self, component: str, lines: int) -> list[str]:
-        """The last lines of a component's log, the oldest first, whoever was the daemon then; as far as a message holds them."""
-        path = self._directory / f"{component}.log"
+    def tail(self, name: str, lines: int) -> list[str]:
+        """The last lines of a log, the oldest first, whoever was the daemon then; as far as a message holds them. ``name``: of an
+        instance, or of a component: where that has several logs, those of each after a line with its name."""
+        others = [] if ":" in name else [path.name[: -len(".log")] for path in self._directory.glob(f"{name}:*.log")]
+        names = [name, *sorted(others, key=lambda other: int(other.partition(":")[2]))]
+        found: list[str] = []
+        for each in names:
+            found += [f"==> {each} <=="] if others and lines else []
+            found += self._tail_of(self._path(each), lines, MAX_BYTES // len(names))
+        return found
+
+    @staticmethod
+    def _tail_of(path: Path, lines: int, room: int) -> list[str]:
         found: list[bytes] = []
         for part in (path, path.with_name(f"{path.name}.1")):
             if len(found) < lines:
                 found = [*_last_bytes(part, MAX_BYTES).splitlines(), *found]
-        kept, room = [], MAX_BYTES
+        kept = []
         for line in reversed(found[-lines:] if lines else []):
             kept.append(line[:MAX_LINE].decode("utf-8", "replace"))
             room -= len(kept[-1]) + 8
             if room < 0:
                 break
         return kept[::-1]
+
+    def _path(self, instance: str) -> Path:
+        return self._directory / f"{instance}.log"
 
     def close(self) -> None:
         for log in self._files.values():

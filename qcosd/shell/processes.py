@@ -34,7 +34,7 @@ _NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS"
 
 @dataclass(slots=True)
 class _Process:
-    component: str
+    instance: str
     pid: int
     popen: "subprocess.Popen[bytes] | None"  # None: taken over, not our child
     descriptor: int  # pidfd
@@ -44,7 +44,7 @@ class _Process:
 
 
 class Processes:
-    """The living processes, by incarnation. `exited(incarnation, component, status)` is called in the loop when one has ended
+    """The living processes, by incarnation. `exited(incarnation, instance, status)` is called in the loop when one has ended
     and its group has been cleared; status is the exit code, or minus the signal, or None for a process that was taken over.
     What it left outside its group is killed soon after.
 
@@ -71,9 +71,9 @@ class Processes:
     def __len__(self) -> int:
         return len(self._processes)
 
-    def spawn(self, incarnation: int, manifest: Manifest) -> int:
-        """First phase: start the process and return its pid. Raises OSError where it cannot be started."""
-        log = self._logs.open(manifest.name)
+    def spawn(self, incarnation: int, manifest: Manifest, instance: str) -> int:
+        """First phase: start the process and return its pid. Raises OSError where it cannot be started. ``instance``: its log."""
+        log = self._logs.open(instance)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
             popen = subprocess.Popen(
@@ -103,10 +103,11 @@ class Processes:
             popen.kill()
             popen.wait()
             raise
-        self._watch(incarnation, _Process(manifest.name, popen.pid, popen, descriptor, vitals, writing))
+        log.mark(f"{instance} incarnation {incarnation} pid {popen.pid} started")
+        self._watch(incarnation, _Process(instance, popen.pid, popen, descriptor, vitals, writing))
         return popen.pid
 
-    def adopt(self, incarnation: int, component: str, pid: int, started: str) -> bool:
+    def adopt(self, incarnation: int, instance: str, pid: int, started: str) -> bool:
         """Take over a process of an earlier life of the daemon. False, and nothing is done, where it has ended: `started` tells
         it from another process with the same pid."""
         try:
@@ -118,8 +119,8 @@ class Processes:
             vitals.close()
             os.close(descriptor)
             return False
-        self._logs.open(component)
-        self._watch(incarnation, _Process(component, pid, None, descriptor, vitals))
+        self._logs.open(instance)
+        self._watch(incarnation, _Process(instance, pid, None, descriptor, vitals))
         return True
 
     def hand_over(self, incarnation: int, secret: bytes) -> None:
@@ -184,8 +185,8 @@ class Processes:
         self._loop.add_reader(process.descriptor, self._ended, incarnation)
 
     def _ended(self, incarnation: int) -> None:
-        component, status = self._reap(incarnation)
-        self._exited(incarnation, component, status)
+        instance, status = self._reap(incarnation)
+        self._exited(incarnation, instance, status)
         # Behind the restart, and not in the loop: it looks at every process of the machine.
         self._loop.run_in_executor(None, self._strays.kill, incarnation)
 
@@ -193,11 +194,11 @@ class Processes:
         process = self._forget(incarnation)
         if process.popen is None:
             # The number of its group may be somebody else's by now. The rest is found by its mark.
-            return process.component, None
+            return process.instance, None
         # An incarnation ends as a whole. Its leader is not reaped yet, so the number of the group cannot be in use elsewhere.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        return process.component, process.popen.wait()
+        return process.instance, process.popen.wait()
 
     def _forget(self, incarnation: int) -> _Process:
         process = self._processes.pop(incarnation)

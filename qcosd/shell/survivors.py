@@ -21,15 +21,16 @@ def adopt_survivors(
 ) -> tuple[Survivor, ...]:
     """Watch and admit those of the recorded incarnations that still run; kill what is left of all others.
 
-    `recorded`: the area "incarnation" of the journal's image, number -> {component, token_hash, pid, started}. To be called
+    `recorded`: the area "incarnation" of the journal's image, number -> {component, instance, token_hash, pid, started}. To be called
     before the plugins' socket is bound: a peer whose token is refused does not try again.
     """
     survivors = []
     for number, body in sorted(recorded.items(), key=lambda item: int(item[0])):
         incarnation, component = int(number), str(body["component"])
+        instance = component if body["instance"] == 1 else f"{component}:{body['instance']}"
         # Without a pid it never got its secret. It has read end of file and exited, or is a stray.
         pid = body.get("pid")
-        if pid and processes.adopt(incarnation, component, int(pid), str(body.get("started", ""))):
+        if pid and processes.adopt(incarnation, instance, int(pid), str(body.get("started", ""))):
             authenticator.admit(identity_of(component, incarnation), str(body["token_hash"]))
             survivors.append(Survivor(incarnation, int(pid)))
     killed = strays.kill_others({survivor.incarnation for survivor in survivors})

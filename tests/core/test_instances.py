@@ -9,7 +9,7 @@ import pytest
 from kernel_rig import Rig, manifest, plugin
 
 from qcosd.core.components import Instance
-from qcosd.core.effects import SIGKILL, Exit, Signal, Spawn
+from qcosd.core.effects import SIGKILL, Exit, LogRead, Signal, Spawn
 from qcosd.core.events import Exited, Frozen, LogLine, Stop
 from qcosd.core.manifest import Manifest, Operation, Restart
 from qcosd.protocol import Message, Type
@@ -100,6 +100,34 @@ def test_one_instance_can_be_killed_by_name() -> None:
     assert rig.refusal(client, Type.PLUGIN_STOP, {"plugin": "hello:2"}) == "no_such_plugin"
     rig.feed(Exited(2, -9))
     assert {name: row["incarnation"] for name, row in rows(rig).items()} == {"hello": 1, "hello:2": 3}
+
+
+def test_each_instance_has_last_words_and_a_log_of_its_own() -> None:
+    rig = Rig(crew(replicas=2))
+    client = rig.client()
+    jobs = [rig.submit(client, "greeting", target="greeted") for _ in range(2)]
+    rig.feed(LogLine("hello:2", "out of memory"))
+    rig.feed(LogLine("hello", "all is well"))
+    rig.feed(LogLine("hello:3", "nobody has this place"))
+    rig.feed(Exited(2, -9))
+    assert [row["log"] for row in rig.document(client, jobs[1])["story"] if row["event"] == "lost"] == [
+        ["out of memory"]
+    ]
+    rig.request(client, Type.PLUGIN_LOGS, {"plugin": "hello:2"})
+    assert rig.of(LogRead) == [LogRead("hello:2", 50)]
+
+
+def test_where_there_is_no_process_none_is_killed() -> None:
+    rig = Rig(crew(replicas=2))
+    client = rig.client()
+    rig.feed(Exited(2, -9))
+    assert rig.refusal(client, Type.PLUGIN_KILL, {"plugin": "hello:2"}) == "no_process"
+    assert rig.ask(client, Type.PLUGIN_KILL, {"plugin": "hello"}).type is Type.ACK, "one of the two has a process"
+    rig.request(client, Type.PLUGIN_STOP, {"plugin": "hello"})
+    for each in rig.kernel.supervisor.instances():
+        rig.feed(Exited(each.incarnation, 0))
+    error = rig.ask(client, Type.PLUGIN_KILL, {"plugin": "hello"}).body["error"]
+    assert (error["name"], error["message"]) == ("no_process", "hello has no process: it is down")
 
 
 def test_commands_are_for_all_processes_and_answered_when_all_have_followed() -> None:

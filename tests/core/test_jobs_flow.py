@@ -6,7 +6,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from kernel_rig import ADAPTER, HELLO, QEC, Rig, manifest
+import pytest
+from kernel_rig import HELLO, QEC, Rig, manifest
 
 from qcosd.core.batches import seed_of
 from qcosd.core.events import Exited, Limits, LogLine
@@ -254,13 +255,46 @@ def test_held_names_the_missing_provider_and_goes_on_when_it_is_back() -> None:
 
 
 def test_held_for_ever_is_over_at_the_deadline() -> None:
-    rig = Rig(ADAPTER)
-    job = rig.submit(client := rig.client(), deadline=30)
-    assert rig.document(client, job)["cause"] == "nothing produces `counts`"
+    rig = Rig(HELLO)
+    rig.request(client := rig.client(), Type.PLUGIN_STOP, {"plugin": "hello"})
+    job = rig.submit(client, "greeting", target="greeted", deadline=30)
+    assert "hello.greet needs hello" in rig.document(client, job)["cause"]
     rig.advance(31)
     error = rig.document(client, job)["error"]
     assert error["name"] == "deadline"
-    assert "nothing produces `counts`" in error["message"]
+    assert "hello.greet needs hello" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "told"),
+    [
+        ("greeting", "greted", "target: nobody makes 'greted', did you mean 'greeted'? known: device, greeted"),
+        ("greting", "greeted", "as: nobody takes 'greting', did you mean 'greeting'? known: greeting"),
+        ("xyz", "greeted", "as: nobody takes 'xyz'; known: greeting"),
+        ("source", "counts", "target: nobody makes 'counts'; known: device, greeted"),
+    ],
+)
+def test_what_no_plugin_could_ever_make_is_refused(kind: str, target: str, told: str) -> None:
+    describe = manifest("machine", Operation("hardware", "describe", (), ("device",)))
+    rig = Rig(HELLO, describe)
+    inputs = {kind: rig.put(client := rig.client(), b"program")}
+    answer = rig.ask(client, Type.JOB_SUBMIT, {"inputs": inputs, "options": {"target": target}})
+    assert (answer.body["error"]["name"], answer.body["error"]["message"]) == ("bad_input", told)
+
+
+def test_what_cannot_be_made_of_what_is_given_is_refused() -> None:
+    rig = Rig(*QEC)
+    inputs = {"optimised": rig.put(client := rig.client(), b"program")}
+    answer = rig.ask(client, Type.JOB_SUBMIT, {"inputs": inputs, "options": {"target": "logical"}})
+    assert answer.body["error"]["message"] == "target: 'logical' cannot be made of optimised: nothing produces `source`"
+    rig.submit(client, "optimised", target="fragments")
+
+
+def test_a_job_whose_plugins_are_gone_after_a_restart_is_held() -> None:
+    rig = Rig(HELLO, hello=False)
+    job = rig.submit(rig.client(), "greeting", target="greeted")
+    rig.reboot(manifests=())
+    assert rig.document(rig.client(), job)["cause"] == "nothing produces `greeted`"
 
 
 def test_wrong_output_fails_the_job() -> None:

@@ -42,11 +42,16 @@ def test_a_loss_is_noticed_and_everything_is_fenced_until_it_is_accepted(how: st
         greet(rig, "hello", 1, {"lease": 1000, "epoch": 1})
     assert rig.state("hello") == "killing"
     assert fenced(rig)
+    for kind in (Type.JOB_WAIT, Type.JOB_SHOW, Type.JOB_RESULT, Type.JOB_CANCEL):
+        error = rig.ask(rig.client(), kind, {"job": "77"}).body["error"]
+        assert error["name"] == "rolled_back"
+        assert error["message"].startswith("no job 77: journal rolled back: ") and "doctor --accept" in error["message"]
     numbers = rig.kernel.scheduler.leases.last, rig.kernel.jobs.last, rig.kernel.supervisor.last
     recovery.accept(rig.kernel, rig.now)
     rig.feed(Tick())
     assert rig.work("hello")["lease"] > numbers[0] + 1000
     client = rig.client()
+    assert rig.refusal(client, Type.JOB_SHOW, {"job": "77"}) == "no_such_job"
     assert rig.document(client, job)["state"] == "done"
     assert int(submit(rig, client)) > numbers[1] + 1000
     assert rig.kernel.supervisor.last > numbers[2] + 1000

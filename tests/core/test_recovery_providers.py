@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from kernel_rig import ADAPTER, HELLO, QEC, TRACKER, Rig, unpacked
-from recovery_rig import greet, submit
+from recovery_rig import greet, submit, survivors
 
 from qcosd.core.recovery import image_of
 from qcosd.protocol import Type
@@ -30,6 +31,19 @@ def test_whose_maker_is_not_installed_any_more_is_done_by_another_one() -> None:
     assert document["state"] == "done"
     assert document["plan"]["providers"]["hardware.run"] == "new_stim_adapter"
     assert rig.journal() == unpacked(image_of(rig.kernel))
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_manifest_that_is_gone_is_named(lives: bool) -> None:
+    rig = Rig(HELLO, ADAPTER)
+    job = submit(rig, rig.client())
+    rig.lease("hello")
+    rig.reboot(manifests=(ADAPTER,), survivors=survivors(rig) if lives else ())
+    document = rig.document(rig.client(), job)
+    gone = "the manifest (plugin.toml) of hello is not here any more"
+    told = {row["event"]: row for row in document["story"]}
+    assert told["lost"]["reason"] == gone
+    assert document["cause"] == told["held"]["cause"] == f"nothing produces `greeted`; {gone}"
 
 
 def test_a_producer_does_not_wait_for_a_consumer_that_nobody_will_start() -> None:

@@ -175,4 +175,7 @@ def test_jobs_that_have_not_ended_are_bounded() -> None:
     for _ in range(2):
         rig.submit(client, "greeting", target="greeted")
     sha = rig.put(client, b"program")
-    assert rig.refusal(client, Type.JOB_SUBMIT, {"inputs": {"greeting": sha}, "options": {}}) == "over_quota"
+    assert (
+        rig.refusal(client, Type.JOB_SUBMIT, {"inputs": {"greeting": sha}, "options": {"target": "greeted"}})
+        == "over_quota"
+    )

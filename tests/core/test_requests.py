@@ -17,6 +17,7 @@ from qcosd.core.events import Address, BlobWritten, Channel, Exited, Limits, Pee
 from qcosd.core.manifest import Operation
 from qcosd.protocol import SPECS, Message, Side, Type
 
+GREETER = manifest("hello", Operation("hello", "greet", (), ("greeted",)))
 GREETING = {"inputs": {}, "options": {"target": "greeted"}}
 
 
@@ -81,9 +82,9 @@ def test_no_common_version(versions: list[int]) -> None:
 
 
 def test_malformed_frames_disconnect_a_client() -> None:
-    rig = Rig()
+    rig = Rig(HELLO)
     client = rig.client()
-    wait = rig.request(client, Type.JOB_WAIT, {"job": rig.submit(client)})
+    wait = rig.request(client, Type.JOB_WAIT, {"job": rig.submit(client, "greeting", target="greeted")})
     rig.feed(Received(Channel.CLIENTS, client, (b"\xc1", b"")))
     assert rig.read(client, Type.GOODBYE).body["error"]["name"] == "bad_message"
     assert rig.of(Disconnect)[0].address == client
@@ -117,9 +118,9 @@ def test_what_only_plugins_may_say() -> None:
 
 
 def test_an_id_in_use_is_a_breach() -> None:
-    rig = Rig()
+    rig = Rig(HELLO)
     client = rig.client()
-    job = rig.submit(client)
+    job = rig.submit(client, "greeting", target="greeted")
     rig.tell(client, Type.JOB_WAIT, {"job": job}, id=50)
     rig.tell(client, Type.STATUS, id=50)
     assert rig.read(client, Type.GOODBYE).body["error"]["name"] == "bad_message"
@@ -142,7 +143,7 @@ def test_wait_is_answered_at_the_end_or_at_its_deadline() -> None:
 
 
 def test_submit_is_idempotent_by_identity_and_key() -> None:
-    rig = Rig(HELLO)
+    rig = Rig(GREETER)
     alice, again, bob = rig.client("c1"), rig.client("c2"), rig.client("c3", uid=2000)
     first = rig.ask(alice, Type.JOB_SUBMIT, GREETING, key="k")
     assert rig.ask(again, Type.JOB_SUBMIT, GREETING, key="k").body == first.body
@@ -158,7 +159,7 @@ def test_submit_is_idempotent_by_identity_and_key() -> None:
 
 
 def test_a_key_is_kept_as_long_as_its_job() -> None:
-    rig = Rig(HELLO, limits=Limits(jobs_kept=1, keys_kept=1))
+    rig = Rig(GREETER, limits=Limits(jobs_kept=1, keys_kept=1))
     client = rig.client()
     jobs = {key: rig.ask(client, Type.JOB_SUBMIT, GREETING, key=key).body["job"] for key in "abc"}
     for key in "ab":
@@ -224,7 +225,7 @@ def test_too_many_requests() -> None:
 
 
 def test_stopping_answers_everybody_who_waits() -> None:
-    rig = Rig(HELLO)
+    rig = Rig(GREETER)
     client = rig.client()
     job = rig.submit(client, "greeting", target="greeted")
     wait = rig.request(client, Type.JOB_WAIT, {"job": job})
@@ -235,7 +236,7 @@ def test_stopping_answers_everybody_who_waits() -> None:
 
 
 def test_draining() -> None:
-    rig = Rig(HELLO)
+    rig = Rig(GREETER)
     client = rig.client()
     rig.ask(client, Type.DRAIN, {"on": True})
     assert rig.refusal(client, Type.JOB_SUBMIT, GREETING) == "shutting_down"
@@ -271,9 +272,9 @@ def test_freezing_is_a_signal_that_no_plugin_can_refuse() -> None:
     ],
 )  # fmt: skip
 def test_bad_options_are_named(option: str, value: object) -> None:
-    rig = Rig()
+    rig = Rig(GREETER)
     client = rig.client()
-    answer = rig.ask(client, Type.JOB_SUBMIT, {"inputs": {}, "options": {option: value}})
+    answer = rig.ask(client, Type.JOB_SUBMIT, {"inputs": {}, "options": {"target": "greeted", option: value}})
     assert answer.body["error"]["name"] == "bad_input"
     assert option in answer.body["error"]["message"]
 

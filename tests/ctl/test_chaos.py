@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+from chaos import sound as campaign_sound
 from chaos_jobs import VOLATILE, Course, Spec, specs
 
 from qcosd.ctl.chaos import describe, quantile, report, sound
@@ -65,14 +66,23 @@ def test_what_is_not_sound() -> None:
     assert sound(good)
     for changes in (
         {"orphans": [4711]},
+        {"resets": 1},
         {"jobs": jobs(lost=["3"])},
         report([]),
         report([struck(FREEZE, "hello", None)]),
     ):
         bad = good | changes
         assert not sound(bad), changes
+    assert "1: a plugin had failed" in describe(good | {"resets": 1})
     assert "pid 4711" in describe(good | {"orphans": [4711]})
     assert "1 lost (3)" in describe(good | {"jobs": jobs(lost=["3"])})
+
+
+def test_a_campaign_with_jobs_in_which_a_plugin_had_to_be_reset_is_not_sound() -> None:
+    nothing: dict[str, object] = {key: {} for key in ("wrong", "failed", "lost")}
+    good = {**report([struck(KILL, "hello", 0.25)]), "stopped": 0, **nothing, "twice": [], "orphans": [], "resets": 0}
+    assert campaign_sound(good)
+    assert not campaign_sound(good | {"resets": 1})
 
 
 def test_one_count_makes_a_result_another() -> None:

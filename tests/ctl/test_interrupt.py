@@ -19,7 +19,7 @@ def test_the_first_signal_raises_and_the_handlers_are_given_back(signum: signal.
     with pytest.raises(Interrupted) as caught, Interrupts():
         os.kill(os.getpid(), signum)
         signal.pause()
-    assert caught.value.exit_code == 128 + signum
+    assert caught.value.failure.code == 128 + signum
     assert signal.getsignal(signum) is before
 
 

@@ -149,6 +149,40 @@ def test_a_full_disk_under_the_output_is_one_line(words: list[str], unbuffered: 
     assert done.stderr == "qcosctl: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.parametrize("words", ["version", "config show --json", "--help", "job list --help"])
+def test_a_closed_output_is_one_line(words: str) -> None:
+    command = [sys.executable, "-m", "qcosd.ctl.main", *words.split()]
+    shell = ["sh", "-c", 'exec "$@" <&- >&-', "sh", *command]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == failure.FAILED
+    assert done.stderr == "qcosctl: the output cannot be written: Bad file descriptor\n"
+    shell[2] += " 2>&-"
+    assert subprocess.run(shell, check=False).returncode == failure.FAILED
+
+
+@pytest.mark.parametrize("words", ["version", "config show --json", "--help"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone_is_told_nothing(words: str, unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "qcosd.ctl.main", *words.split()],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (failure.FAILED, "")
+
+
+def test_what_is_said_on_a_closed_stderr_is_lost() -> None:
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "qcosd.ctl.main", "nonsense", "--json"]
+    done = subprocess.run(shell, stdout=subprocess.PIPE, check=False)
+    assert done.returncode == failure.USAGE
+    assert json.loads(done.stdout)["error"]["name"] == "usage"
+
+
 @pytest.mark.parametrize(
     ("state", "remedy"),
     [

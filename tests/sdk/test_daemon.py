@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,7 +166,9 @@ def test_a_stopped_plugin_leaves_in_order(daemon: DaemonProcess) -> None:
         wait_for_state(client, "hello", "ready")
         client.plugin("stop", "hello")
         wait_for_state(client, "hello", "down")
-    assert "stopping: " in daemon.log_of("hello") and "Traceback" not in daemon.log_of("hello")
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}"
+    assert re.search(rf"^{stamp} INFO qcosd.sdk: hello/\d+: stopping: ", daemon.log_of("hello"), re.MULTILINE)
+    assert "Traceback" not in daemon.log_of("hello")
 
 
 def test_an_operation_that_does_not_listen_cannot_keep_its_plugin(daemon: DaemonProcess) -> None:

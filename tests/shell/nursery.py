@@ -42,7 +42,7 @@ class Nursery:
 
     def spawn(self, incarnation: int, program: str, limits: ProcessLimits | None = None) -> int:
         manifest = Manifest("p", "1", ("{python}", "-c", program), limits=limits or ProcessLimits(), folder="/")
-        return self.processes.spawn(incarnation, manifest)
+        return self.processes.spawn(incarnation, manifest, manifest.name)
 
     async def __aenter__(self) -> Nursery:
         return self
@@ -89,7 +89,7 @@ async def main():
     processes = Processes(asyncio.get_running_loop(), Logs(place, 1 << 20, 1), Strays(place), print, Priorities(Preference(0, 0, frozenset())), sys.argv[2] == "embedded")
     program = {READ_BOOT + "import signal; signal.pause()"!r}
     for incarnation in (1, 2):
-        print(processes.spawn(incarnation, Manifest("p", "1", (sys.executable, "-c", program))), processes.started(incarnation))
+        print(processes.spawn(incarnation, Manifest("p", "1", (sys.executable, "-c", program)), "p"), processes.started(incarnation))
     processes.hand_over(1, b"go")
     print(flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

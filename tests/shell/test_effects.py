@@ -91,7 +91,7 @@ def test_a_process_from_its_start_to_its_end(tmp_path: Path) -> None:
         async with World(tmp_path) as world, Nursery(tmp_path) as nursery:
             stage = Stage(world, nursery)
             manifest = Manifest("p", "1", ("{python}", "-c", READ_BOOT + "print('ready'); signal = __import__('signal'); signal.pause()"), folder="/")  # fmt: skip
-            stage.do(effects.Spawn("p", 7, "p/7", PLUGIN_TOKEN.decode(), manifest))
+            stage.do(effects.Spawn("p", "p", 7, "p/7", PLUGIN_TOKEN.decode(), manifest))
             (spawned,) = stage.notes.of(events.Spawned)
             vitals = Vitals(spawned.pid)
             assert spawned == events.Spawned(7, spawned.pid, vitals.started) and vitals.started
@@ -121,9 +121,10 @@ def test_the_end_of_a_survivor_takes_its_token_away(tmp_path: Path) -> None:
     async def test() -> None:
         async with World(tmp_path) as world, Nursery(tmp_path) as first, Nursery(tmp_path) as second:
             manifest = Manifest("p", "1", ("sleep", "1000"))
-            pid = first.processes.spawn(7, manifest)
+            pid = first.processes.spawn(7, manifest, "p")
             body = {
                 "component": "p",
+                "instance": 1,
                 "token_hash": digest_of(PLUGIN_TOKEN),
                 "pid": pid,
                 "started": first.processes.started(7),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,34 @@ def test_the_tail_is_of_the_file_whoever_was_the_daemon(tmp_path: Path) -> None:
     assert logs.tail("plugin", 4) == ["two", "three", "four", "unfinished"]
     assert logs.tail("plugin", 99) == ["one", "two", "three", "four", "unfinished"]
     assert logs.tail("plugin", 0) == []
+
+
+def test_the_start_of_a_process_is_marked_and_is_nothing_that_it_has_printed(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, 1 << 20, 2)
+    log = logs.open("x:2")
+    write(log, b"of the one before\n")
+    log.mark("x:2 incarnation 7 pid 4711 started")
+    write(log, b"== like a mark\n")
+    assert logs.poll() == [("x:2", "of the one before"), ("x:2", "== like a mark")]
+    _, mark, _ = (tmp_path / "x:2.log").read_text().splitlines()
+    assert re.fullmatch(r"== \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} x:2 incarnation 7 pid 4711 started", mark)
+    assert logs.tail("x:2", 2) == [mark, "== like a mark"]
+    logs.close()
+
+
+def test_the_tail_of_a_component_is_that_of_all_its_instances(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, 1 << 20, 2)
+    for name in ("x", "x:2", "x:10", "xy:2", "x.log:2"):
+        (tmp_path / f"{name}.log").write_text(f"first of {name}\nlast of {name}\n")
+    (tmp_path / "x:2.log.1").write_text("rotated away\n")
+    lines = [line for name in ("x", "x:2", "x:10") for line in (f"==> {name} <==", f"last of {name}")]
+    assert logs.tail("x", 1) == lines
+    assert logs.tail("x:2", 3) == ["rotated away", "first of x:2", "last of x:2"]
+    assert logs.tail("xy", 1) == ["==> xy <==", "==> xy:2 <==", "last of xy:2"]
+    assert logs.tail("x", 0) == []
+    for name in ("x", "x:2", "x:10"):
+        (tmp_path / f"{name}.log").write_bytes((b"z" * 10_000 + b"\n") * 1000)
+    assert sum(map(len, logs.tail("x", 1000))) <= MAX_BYTES + 3 * MAX_LINE, "it fits into a message"
 
 
 def test_a_tail_fits_into_a_message(tmp_path: Path) -> None:

@@ -131,11 +131,11 @@ def test_limits_are_set(tmp_path: Path) -> None:
 def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
     async def test(nursery: Nursery) -> None:
         with pytest.raises(OSError, match="/nowhere/at-all"):
-            nursery.processes.spawn(1, Manifest("p", "1", ("/nowhere/at-all",)))
+            nursery.processes.spawn(1, Manifest("p", "1", ("/nowhere/at-all",)), "p")
         plain = tmp_path / "plain"
         plain.write_text("no program")
         with pytest.raises(OSError, match="Permission denied"):
-            nursery.processes.spawn(2, Manifest("p", "1", ("./plain",), folder=str(tmp_path)))
+            nursery.processes.spawn(2, Manifest("p", "1", ("./plain",), folder=str(tmp_path)), "p")
         assert len(nursery.processes) == 0
 
     before = len(os.listdir("/proc/self/fd"))

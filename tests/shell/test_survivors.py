@@ -42,7 +42,13 @@ class Outsider:
 
     def record(self, component: str = "p") -> dict[str, Any]:
         """What the journal would have."""
-        return {"component": component, "token_hash": digest_of(PLUGIN_TOKEN), "pid": self.pid, "started": self.started}
+        return {
+            "component": component,
+            "instance": 1,
+            "token_hash": digest_of(PLUGIN_TOKEN),
+            "pid": self.pid,
+            "started": self.started,
+        }
 
 
 def outsider(strays: Strays, incarnation: int, program: str = SLEEPER) -> Outsider:
@@ -83,7 +89,11 @@ def test_the_dead_and_their_namesakes_are_not_taken_over(tmp_path: Path) -> None
                 "2": dead.record(),
                 "3": alive.record() | {"started": f"{boot_id()}:1"},  # another process had this pid
                 "4": alive.record() | {"started": alive.started.replace(boot_id(), "0")},  # before the machine booted
-                "5": {"component": "p", "token_hash": digest_of(PLUGIN_TOKEN)},  # died before its pid was recorded
+                "5": {
+                    "component": "p",
+                    "instance": 1,
+                    "token_hash": digest_of(PLUGIN_TOKEN),
+                },  # died before its pid was recorded
                 "10": alive.record() | {"pid": os.getpid()},
             }
             before = len(os.listdir("/proc/self/fd"))
@@ -106,7 +116,7 @@ def test_what_is_not_taken_over_is_killed_wherever_it_is(tmp_path: Path) -> None
 
     async def test() -> None:
         async with World(tmp_path) as world, Nursery(place) as nursery:
-            record = {"component": "p", "token_hash": "", "pid": settled, "started": started}
+            record = {"component": "p", "instance": 1, "token_hash": "", "pid": settled, "started": started}
             stray = outsider(strays, 2)
             found = adopt_survivors({"1": record}, nursery.processes, world.authenticator, strays)
             assert found == (Survivor(1, settled),)

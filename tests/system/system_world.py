@@ -166,11 +166,11 @@ def await_job(runtime_dir: Path, accept: Callable[[Mapping[str, Any]], bool]) ->
     pytest.fail("no job came to that state")
 
 
-def await_private_job(world: World, state: str) -> int:
-    """Until the private daemon of a `run` has a job in this state; the daemon's pid."""
+def await_private_job(world: World, *states: str) -> int:
+    """Until the private daemon of a `run` has a job in one of these states; the daemon's pid."""
     await_condition(lambda: any(world.temporary.glob("qcosd-*/run/clients.sock")), "the sockets of a private daemon")
     (runtime_dir,) = world.temporary.glob("qcosd-*/run")
-    await_job(runtime_dir, lambda job: job["state"] == state)
+    await_job(runtime_dir, lambda job: job["state"] in states)
     (pid,) = [pid for pid, command in world.processes().items() if "qcosd.shell.main" in command]
     return pid
 
@@ -217,5 +217,5 @@ class DaemonWorld(World):
 GREET = ("--as", "greeting", "--target", "greeted")
 """Options of the smallest job there is: one plugin, no quantum library."""
 
-NEVER = ("--as", "greeting", "--target", "nothing_makes_this")
-"""Options of a job that stays held: no plugin provides what it wants."""
+LENGTHY = (EXAMPLES / "ghz.qasm", "--shots", 1_000_000, "--distance", 5)
+"""FILE and options of a job that is under way for longer than any test."""

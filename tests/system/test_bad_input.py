@@ -78,6 +78,17 @@ def test_the_tracker_names_the_decoders_that_it_admits(world: World) -> None:
     assert_one_line(done, "unknown decoder 'oracle'; admitted: ", "pymatching-tempered", "pymatching-correlated")
 
 
+def test_kinds_that_no_plugin_knows_are_refused_with_those_that_they_know(daemon: DaemonWorld) -> None:
+    path = daemon.file("good.qasm", HEAD + "qreg q[1];\ncreg c[1];\nmeasure q -> c;\n")
+    nope = daemon.ctl("job", "submit", path, "--target", "cuonts", "--json")
+    assert (nope.code, nope.document["error"]["name"]) == (2, "bad_input")
+    assert_one_line(
+        daemon.ctl("run", path, "--target", "cuonts"), "target: nobody makes 'cuonts', did you mean 'counts'?"
+    )
+    assert_one_line(daemon.ctl("run", path, "--as", "nope"), "as: nobody takes 'nope'; known: ", "source")
+    assert daemon.ctl("job", "list", "--json").document == []
+
+
 def test_bad_input_of_a_submitted_job(daemon: DaemonWorld) -> None:
     """The same errors, asked for later; under --json the document carries them, and a good job is none the worse."""
     path = daemon.file("bad.qasm", HEAD + "qreg q[1];\nfrobnicate q[0];\n")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from chaos_world import World as KeptWorld
 from chaos_world import only, until
-from system_world import NEVER, PATIENCE, DaemonWorld, World
+from system_world import GREET, PATIENCE, DaemonWorld, World
 
 from qcosd.sdk.client import BlockingClient
 
@@ -67,6 +67,29 @@ def test_killed_plugins_recover_and_are_counted(daemon: DaemonWorld) -> None:
     assert done.err.count("recovered in") == 4
 
 
+def test_a_kind_of_fault_needs_no_number(daemon: DaemonWorld) -> None:
+    words = ("--kill", "--freeze", "--slow", "--targets", "hello", "--every", 0, "--faults", 6, "--seed", 1)
+    done = daemon.ctl("chaos", "run", *words, "--json")
+    assert done.code == 0, done.err
+    assert {row["fault"] for row in done.document["kinds"]} == {"kill plugin", "freeze plugin", "slow plugin"}
+    words = ("--slow=2", "--targets", "hello", "--every", 0, "--faults", 2, "--kill=0")
+    slowed = daemon.ctl("chaos", "run", *words, "--json")
+    assert {row["fault"] for row in slowed.document["kinds"]} == {"slow plugin"}, slowed.err
+
+
+def test_a_plugin_that_is_given_up_has_not_survived(daemon: DaemonWorld) -> None:
+    folder = daemon.home / "plugins" / "frail"
+    folder.mkdir(parents=True)
+    manifest = (ROOT / "plugins" / "hello" / "plugin.toml").read_text()
+    (folder / "plugin.toml").write_text(manifest.replace('"hello"\nversion', '"frail"\nversion').replace('"always"', '"never"'))  # fmt: skip
+    assert daemon.stop() == 0
+    daemon.start("--config", daemon.home / "qcosd.toml", "--plugin-dir", folder.parent)
+    done = daemon.ctl("chaos", "run", "--freeze", "--targets", "frail", "--every", 0, "--faults", 2, "--json")
+    assert (done.code, done.document["survived"]) == (1, 0), done.err
+    assert done.document["resets"] == 2
+    assert done.document["troubles"][0].startswith("freeze frail: given up: frozen")
+
+
 def test_a_daemon_that_nobody_would_start_again_is_spared(daemon: DaemonWorld) -> None:
     refused = daemon.ctl("chaos", "run", "--targets", "all,daemon", "--json")
     assert refused.code == 1
@@ -80,8 +103,8 @@ def test_a_daemon_that_nobody_would_start_again_is_spared(daemon: DaemonWorld) -
         (("--kill", -1), "usage"),
     ):
         done = daemon.ctl("chaos", "run", *words, "--json")
-        assert done.code == (1 if name == "no_such_plugin" else 2), words
-        assert done.document["error"]["name"] == name, words
+        assert (done.code, done.document["error"]["name"]) == (2, name), words
+    assert "there are grid_mapper, hello, daemon" in daemon.ctl("chaos", "run", "--targets", "nobody").err
 
 
 def test_no_daemon_to_hurt(world: World) -> None:
@@ -89,7 +112,8 @@ def test_no_daemon_to_hurt(world: World) -> None:
 
 
 def test_a_killed_daemon_comes_back_with_its_jobs(daemon: DaemonWorld, greeting: Path) -> None:
-    job = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
+    assert daemon.ctl("plugin", "stop", "hello").code == 0
+    job = daemon.ctl("job", "submit", greeting, *GREET, "--json").document["job"]
     again = [
         sys.executable,
         "-P",

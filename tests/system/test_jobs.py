@@ -7,7 +7,7 @@ import json
 import signal
 from pathlib import Path
 
-from system_world import GREET, NEVER, DaemonWorld, finish, read_until
+from system_world import GREET, DaemonWorld, finish, read_until
 
 from qcosd import __version__
 
@@ -43,11 +43,14 @@ def test_nothing_to_show_is_said(daemon: DaemonWorld) -> None:
     none = daemon.ctl("events", "nope")
     assert (none.code, none.out, none.err) == (0, "", "qcosctl: no topic starts with nope\n")
     silent = daemon.ctl("plugin", "logs", "hello")
-    assert (silent.code, silent.out, silent.err) == (0, "", "qcosctl: hello has printed nothing\n")
+    assert (silent.code, silent.err) == (0, "qcosctl: hello has printed nothing\n")
+    assert all(line.startswith("== ") for line in silent.out.splitlines()), "it was started"
+    assert daemon.ctl("plugin", "logs", "hello", "-n", 0).err == ""
 
 
 def test_a_job_that_waits_can_be_cancelled(daemon: DaemonWorld, greeting: Path) -> None:
-    job = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
+    assert daemon.ctl("plugin", "stop", "hello").code == 0
+    job = daemon.ctl("job", "submit", greeting, *GREET, "--json").document["job"]
     early = daemon.ctl("job", "result", job, "--json")
     assert early.code == 1
     assert early.document["error"]["name"] == "not_finished"
@@ -63,18 +66,19 @@ def test_a_job_that_waits_can_be_cancelled(daemon: DaemonWorld, greeting: Path) 
 
 
 def test_ctrl_c_on_wait_leaves_the_job_alone(daemon: DaemonWorld, greeting: Path) -> None:
-    job = daemon.ctl("job", "submit", greeting, *NEVER, "--json").document["job"]
+    assert daemon.ctl("plugin", "stop", "hello").code == 0
+    job = daemon.ctl("job", "submit", greeting, *GREET, "--json").document["job"]
     events = daemon.popen("events", "-f", "--json", f"job.{job}")
     read_until(events, lambda line: json.loads(line)["state"]["state"] == "held")
     events.send_signal(signal.SIGINT)
     done = finish(events)
     assert (done.code, done.err.strip()) == (130, "")
-    waiting = daemon.popen("job", "wait", job)
+    waiting = daemon.popen("job", "wait", job, "--json")
     assert waiting.stderr is not None
     assert "is held" in waiting.stderr.readline()
     waiting.send_signal(signal.SIGINT)
     done = finish(waiting)
-    assert (done.code, done.out) == (130, "")
+    assert (done.code, done.document["error"]["name"]) == (130, "interrupted")
     assert f"qcosctl job wait {job}" in done.err
     assert daemon.ctl("job", "show", job, "--json").document["state"] == "held"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from system_world import EXAMPLES, GREET, NEVER, PATIENCE, DaemonWorld, World, await_job
+from system_world import EXAMPLES, GREET, PATIENCE, DaemonWorld, World, await_condition, await_job
 
 from qcosd.sdk.client import BlockingClient
 from qcosd.sdk.errors import RequestFailed
@@ -100,6 +100,34 @@ def test_the_end_of_a_log_outlives_the_daemon(lean: LeanWorld, greeting: Path) -
     assert lean.ctl("plugin", "logs", "nope").code == 1
 
 
+def test_the_log_of_each_process_says_which_life_wrote_it(lean: LeanWorld) -> None:
+    folder = lean.home / "plugins" / "twins"
+    folder.mkdir(parents=True)
+    manifest = (EXAMPLES.parents[1] / "plugins" / "hello" / "plugin.toml").read_text()
+    (folder / "plugin.toml").write_text("replicas = 2\n" + manifest.replace('"hello"\nversion', '"twins"\nversion'))
+    assert lean.stop() == 0
+    lean.start("--plugin-dir", folder.parent)
+
+    def second() -> dict[str, Any]:
+        (row,) = [row for row in lean.ctl("plugin", "list", "--json").document if row["name"] == "twins:2"]
+        return dict(row)
+
+    await_condition(lambda: second()["state"] == "ready", "the second of the twins is ready")
+    lives = [second()]
+    assert lean.ctl("plugin", "kill", "twins:2").code == 0
+    await_condition(lambda: second()["incarnation"] > lives[0]["incarnation"] and second()["pid"], "another life of it")
+    lives.append(second())
+    marks = [f" twins:2 incarnation {life['incarnation']} pid {life['pid']} started" for life in lives]
+    lines = [
+        line for line in lean.ctl("plugin", "logs", "twins:2", "--json").document["lines"] if line.startswith("== ")
+    ]
+    assert [line.partition("T")[2][12:] for line in lines] == marks
+    both = lean.ctl("plugin", "logs", "twins").out
+    assert both.index("==> twins <==") < both.index("==> twins:2 <==") < both.index(marks[1])
+    assert lean.ctl("plugin", "logs", "twins:3").code == 1
+    assert lean.ctl("plugin", "kill", "twins:x").code == 1
+
+
 def test_the_doctor_names_what_is_wrong_and_what_helps(lean: LeanWorld, greeting: Path) -> None:
     assert lean.ctl("run", greeting, *GREET).code == 0
     well = lean.ctl("doctor", "--json")
@@ -109,7 +137,10 @@ def test_the_doctor_names_what_is_wrong_and_what_helps(lean: LeanWorld, greeting
     assert status["space"]["total"] >= status["space"]["free"] > 0
     assert "boot 1, up " in lean.ctl("status").out
     assert lean.ctl("plugin", "stop", "hello").code == 0
-    job = lean.ctl("job", "submit", greeting, *NEVER).out.strip()
+    killed = lean.ctl("plugin", "kill", "hello", "--json")
+    assert (killed.code, killed.document["error"]["name"]) == (1, "no_process")
+    assert "hello has no process: it is down" in killed.err and "qcosctl plugin start" in killed.err
+    job = lean.ctl("job", "submit", greeting, *GREET).out.strip()
     ill = lean.ctl("doctor", "--json")
     assert ill.code == 1
     assert [row["name"] for row in ill.document["findings"]] == ["plugin_down", "job_held"]
@@ -138,6 +169,9 @@ def test_a_state_directory_from_a_backup_is_noticed_and_its_loss_can_be_accepted
     assert found.code == 1, found.out
     assert [row["name"] for row in found.document["findings"]] == ["rolled_back"]
     assert "see `qcosctl doctor`" in lean.ctl("status").out
+    waited = lean.ctl("job", "wait", lost, "--json")
+    assert (waited.code, waited.document["error"]["name"]) == (1, "rolled_back")
+    assert "doctor --accept" in waited.err
     refused = lean.ctl("job", "submit", greeting, *GREET, "--json")
     assert refused.document["error"]["name"] == "rolled_back"
     accepted = lean.ctl("doctor", "--accept")
@@ -192,7 +226,8 @@ def test_a_job_run_again_has_the_same_bits(daemon: DaemonWorld) -> None:
 
 
 def test_a_plan_is_followed_exactly_or_not_at_all(lean: LeanWorld, greeting: Path) -> None:
-    waiting = lean.ctl("job", "submit", greeting, *NEVER).out.strip()
+    assert lean.ctl("plugin", "stop", "hello").code == 0
+    waiting = lean.ctl("job", "submit", greeting, *GREET).out.strip()
     early = lean.ctl("job", "rerun", waiting, "--plan")
     assert early.code == 1 and "only a job that is done" in early.err
     with BlockingClient(lean.runtime, connect_grace=PATIENCE) as client:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -32,9 +31,9 @@ class Lab:
         config.write_text(f"[plugins]\ndisable = {json.dumps(others)}\n")
         self._environment = os.environ | {"LAB_DIR": str(place / "lab"), "LAB_CONFIG": str(config)}
 
-    def run(self, *words: str, check: bool = True) -> str:
+    def run(self, *words: str, check: bool = True, timeout: float | None = PATIENCE) -> str:
         done = subprocess.run(
-            [str(LAB), *words], env=self._environment, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=check
+            [str(LAB), *words], env=self._environment, stdout=subprocess.PIPE, text=True, timeout=timeout, check=check
         )
         return done.stdout
 
@@ -75,18 +74,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     if os.geteuid() != 0 or shutil.which("systemd-nspawn") is None:
         pytest.skip("needs root and systemd-nspawn (Debian: systemd-container) to boot a machine")
     machine = Lab(tmp_path_factory.mktemp("systemd"))
-    with open("/tmp/qcosd-lab.lock", "w") as one_at_a_time:
-        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-        try:
-            machine.run("up")
-        except subprocess.CalledProcessError:
-            pytest.skip(
-                "a machine cannot be booted here: no overlay mounts or no control groups (its console is above)"
-            )
-        try:
-            yield machine
-        finally:
-            machine.run("down")
+    try:
+        machine.run("up", timeout=None)  # it waits for its turn
+    except subprocess.CalledProcessError:
+        pytest.skip("a machine cannot be booted here: no overlay mounts or no control groups (its console is above)")
+    try:
+        yield machine
+    finally:
+        machine.run("down")
 
 
 @pytest.fixture
