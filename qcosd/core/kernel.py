@@ -304,8 +304,6 @@ class Kernel:
         self.blobs.read(event.ticket, event.data, now)
 
     def _on_tick(self, event: events.Tick, now: float) -> None:
-        if self.liveness.late(event.late, now):
-            self.scheduler.works.renew_all(now)
         while (key := self.alarms.take_due(now)) is not None:
             self._ring(key[0], key[1], now)
 
@@ -396,5 +394,6 @@ EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
     events.LogTail: inspection.on_log_tail,
     events.BlobWritten: Kernel._on_blob_written,
     events.BlobData: Kernel._on_blob_data,
+    events.Away: recovery.on_away,
     events.Tick: Kernel._on_tick,
 }

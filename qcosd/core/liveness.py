@@ -43,7 +43,8 @@ class Liveness:
             self._alarms.set(("silence", instance), now + SUSPECT)
             return
         if now < peer.heard + SUSPECT:  # not the difference: it may be rounded down, and the alarm be due again at once
-            if self._looks.pop(instance, None) and instance.cause:
+            self._looks.pop(instance, None)
+            if instance.cause:
                 self._supervisor.explain(instance, "")
             self._alarms.set(("silence", instance), peer.heard + SUSPECT)
             return
@@ -67,11 +68,9 @@ class Liveness:
         else:
             self._supervisor.kill(instance, f"silent: no heartbeat for {silence:.0f} s, not using the CPU", now)
 
-    def late(self, seconds: float, now: float) -> bool:
-        """The daemon was held up: nobody's silence in that time counts. Whether it was for long."""
-        if seconds <= HEARTBEAT:
-            return False
+    def away(self, seconds: float, now: float) -> None:
+        """The daemon has heard nobody for that long: nobody's silence in that time counts, and no look from before it."""
         for peer in self._peers.all():
             peer.heard = min(now, peer.heard + seconds)
+        self._looks.clear()
         self._supervisor.postpone(now)
-        return True
