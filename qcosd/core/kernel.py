@@ -73,8 +73,8 @@ class Kernel:
         self.journal_fault = ""
         self.space: events.Space | None = None  # of the state directory
         self.draining = False
-        self._started = False
         self._exiting = False
+        self._settled = True  # no component is on its way, for the first time or again
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Everything that is to be done because of an event. ``now``: monotonic seconds."""
@@ -98,7 +98,7 @@ class Kernel:
             return "degraded"
         if any(component.failed for component in self.supervisor.components.values()):
             return "degraded"
-        return "ready" if self._started else "starting"
+        return "ready" if self._settled else "starting"
 
     def stop(self, reason: str, now: float) -> None:
         """Stop all components in order and then the daemon; asked a second time, kill them."""
@@ -336,6 +336,7 @@ class Kernel:
         self.supervisor.advance(now)
         if changed := self.supervisor.take_changed():
             self.scheduler.stir()
+            self._settled = all(component.state in SETTLED for component in self.supervisor.components.values())
         if not self.supervisor.stopping and not self.rolled_back:
             self.scheduler.fill(now)
         for instance in changed:
@@ -371,7 +372,6 @@ class Kernel:
 
     def _announce(self) -> None:
         """Publish the state of the kernel where it has changed."""
-        self._started = self._started or all(instance.state in SETTLED for instance in self.supervisor.instances())
         if self.start.boot and self.topics.publish("kernel", {"state": self.state, "boot": self.start.boot}):
             self.outbox.put(Notify({"STATUS": self.state}))
 
