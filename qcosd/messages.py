@@ -294,7 +294,7 @@ SPECS: dict[Type, Spec] = {
     Type.STATUS: _spec((_C,), "The kernel at a glance.", replies=(Type.STATUS_REPLY,)),
     Type.STATUS_REPLY: _spec((_K,), "The kernel at a glance.",
         Field("version", TEXT, "version of the daemon"), Field("pid", UINT, "process id of the daemon"), Field("boot", UINT, "boot number"),
-        Field("state", one_of("starting", "ready", "degraded", "draining", "stopping"), "state of the kernel"),
+        Field("state", one_of("starting", "ready", "degraded", "draining", "stopping"), "state of the kernel; `starting`: some component is on its way, for the first time or again"),
         Field("jobs", map_of(UINT), "job state -> number of jobs"), Field("plugins", map_of(TEXT), "component -> state"),
         Field("counters", map_of(UINT), "late, malformed, refused, ... since start"),
         Field("uptime", SECONDS, "since the daemon was started", False),

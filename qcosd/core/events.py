@@ -232,13 +232,18 @@ class BlobData:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Nothing but time. To be sent when ``Kernel.next_deadline()`` has come. ``late``: seconds by which it comes too late, which
-    is the time that the daemon did not run or had other work: nobody was heard meanwhile."""
+    """Nothing but time. To be sent when ``Kernel.next_deadline()`` has come."""
 
-    late: float = 0.0
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """The daemon did not run, or had other work, for that many ``seconds`` until now: it has heard nobody meanwhile. Comes before
+    anything that has waited for it."""
+
+    seconds: float
 
 
 Event = (
     Start | Stop | Received | PeerGone | Subscribe | Spawned | SpawnFailed | Exited | Frozen | Vitals
-    | PrioritySet | LogLine | LogTail | Space | Durable | JournalHealth | BlobWritten | BlobData | Tick
+    | PrioritySet | LogLine | LogTail | Space | Durable | JournalHealth | BlobWritten | BlobData | Away | Tick
 )  # fmt: skip

@@ -74,8 +74,8 @@ class Kernel:
         self.journal_fault = ""
         self.space: events.Space | None = None  # of the state directory
         self.draining = False
-        self._started = False
         self._exiting = False
+        self._settled = True  # no component is on its way, for the first time or again
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Everything that is to be done because of an event. ``now``: monotonic seconds."""
@@ -99,7 +99,7 @@ class Kernel:
             return "degraded"
         if any(component.failed for component in self.supervisor.components.values()):
             return "degraded"
-        return "ready" if self._started else "starting"
+        return "ready" if self._settled else "starting"
 
     def stop(self, reason: str, now: float) -> None:
         """Stop all components in order and then the daemon; asked a second time, kill them."""
@@ -301,8 +301,6 @@ class Kernel:
         self.blobs.read(event.ticket, event.data, now)
 
     def _on_tick(self, event: events.Tick, now: float) -> None:
-        if self.liveness.late(event.late, now):
-            self.scheduler.works.renew_all(now)
         while (key := self.alarms.take_due(now)) is not None:
             self._ring(key[0], key[1], now)
 
@@ -336,6 +334,7 @@ class Kernel:
         self.supervisor.advance(now)
         if changed := self.supervisor.take_changed():
             self.scheduler.stir()
+            self._settled = all(component.state in SETTLED for component in self.supervisor.components.values())
         if not self.supervisor.stopping and not self.rolled_back:
             self.scheduler.fill(now)
         self.online.settle(now)
@@ -372,7 +371,6 @@ class Kernel:
 
     def _announce(self) -> None:
         """Publish the state of the kernel where it has changed."""
-        self._started = self._started or all(instance.state in SETTLED for instance in self.supervisor.instances())
         if self.start.boot and self.topics.publish("kernel", {"state": self.state, "boot": self.start.boot}):
             self.outbox.put(Notify({"STATUS": self.state}))
 
@@ -396,5 +394,6 @@ EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
     events.LogTail: inspection.on_log_tail,
     events.BlobWritten: Kernel._on_blob_written,
     events.BlobData: Kernel._on_blob_data,
+    events.Away: recovery.on_away,
     events.Tick: Kernel._on_tick,
 }

@@ -46,7 +46,8 @@ class Liveness:
             self._suspect(instance, now)
             return
         if now < peer.heard + SUSPECT:  # not the difference: it may be rounded down, and the alarm be due again at once
-            if self._looks.pop(instance, None) and instance.cause:
+            self._looks.pop(instance, None)
+            if instance.cause:
                 self._supervisor.explain(instance, "")
             self._suspect(instance, peer.heard)
             return
@@ -73,11 +74,9 @@ class Liveness:
     def _suspect(self, instance: Instance, heard: float) -> None:
         self._alarms.set(("silence", instance), math.ceil((heard + SUSPECT) / BEAT) * BEAT)
 
-    def late(self, seconds: float, now: float) -> bool:
-        """The daemon was held up: nobody's silence in that time counts. Whether it was for long."""
-        if seconds <= HEARTBEAT:
-            return False
+    def away(self, seconds: float, now: float) -> None:
+        """The daemon has heard nobody for that long: nobody's silence in that time counts, and no look from before it."""
         for peer in self._peers.all():
             peer.heard = min(now, peer.heard + seconds)
+        self._looks.clear()
         self._supervisor.postpone(now)
-        return True

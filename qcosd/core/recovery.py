@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a kernel takes up what earlier boots have left, and what it does when the journal has lost some of that."""
+"""How a kernel takes up what earlier boots have left, or where it was away itself, and what it does when the journal has lost some
+of that."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcosd.core.events import Start
+from qcosd.core.events import Away, Start
 from qcosd.core.image import Image, later_boots
 from qcosd.core.job import JobState
 from qcosd.core.job_image import body_of
@@ -70,6 +71,13 @@ def image_of(kernel: Kernel) -> Image:
         "history": {n: {"document": j.document, "owner": j.owner} for n, j in kernel.jobs.history.items()},
         "key": kernel.requests.image(),
     }
+
+
+def on_away(kernel: Kernel, event: Away, now: float) -> None:
+    """The daemon was frozen, or busy with one thing: whoever is silent or owes something has its time anew."""
+    kernel.log("was held up, or frozen", seconds=round(event.seconds, 1))
+    kernel.liveness.away(event.seconds, now)
+    kernel.scheduler.works.renew_all(now)
 
 
 def fence(kernel: Kernel, evidence: str, now: float) -> None:

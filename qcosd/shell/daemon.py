@@ -31,6 +31,8 @@ from qcosd.shell.report import report
 from qcosd.shell.survivors import identity_of
 from qcosd.shell.zap import Authenticator, digest_of
 
+PULSE = protocol.HEARTBEAT / 2
+AWAY = protocol.HEARTBEAT  # seconds without a pulse after which the daemon says that it was away
 OVER_QUOTA_COOLDOWN = 1.0  # seconds until a peer that did not read may connect again
 
 
@@ -73,7 +75,7 @@ class Daemon:
         self._secrets: dict[int, bytes] = {}  # incarnation -> boot map that is to be handed over
         self._handling = False
         self._deadline: float | None = None
-        self._due = 0.0  # when the timer ought to ring
+        self._awake = math.inf  # when the loop was last known to turn, once it has had an event
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._journal_fault = ""
@@ -94,6 +96,7 @@ class Daemon:
         """Let the kernel handle an event, and those that follow from its effects, and carry the effects out."""
         if self._closed:
             return
+        self.pulse()
         self._events.append(event)
         if self._handling:
             return
@@ -110,6 +113,14 @@ class Daemon:
         finally:
             self._handling = False
         self._set_timer()
+
+    def pulse(self) -> None:
+        """The loop turns; call it every PULSE seconds. A daemon that was frozen, or busy with one thing, says so to the kernel before
+        anything else: what has waited is not late, and no silence counts while nobody was listening."""
+        now = self._clock()
+        away, self._awake = now - self._awake, now
+        if away > AWAY:
+            self.handle(events.Away(away))
 
     def subscription_asked(self, connection: Connection, topic: str, on: bool) -> None:
         """A subscriber asks for, or gives up, a topic prefix."""
@@ -164,16 +175,14 @@ class Daemon:
         self._deadline = deadline
         if deadline is not None:
             # The loop's timers count whole milliseconds and round; never be early, it would be a turn for nothing.
-            now = self._clock()
-            self._due = max(now, deadline)
-            delay = math.ceil((self._due - now) * 1000) / 1000
+            delay = math.ceil(max(0.0, deadline - self._clock()) * 1000) / 1000
             self._timer = self._loop.call_later(delay, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
         for bus in self._attached.buses.values():
             bus.drain_now()  # what has arrived in time is in time
-        self.handle(events.Tick(max(0.0, self._clock() - self._due)))
+        self.handle(events.Tick())
 
     def _after(self, effect: effects.Effect) -> int:
         match effect:

@@ -28,7 +28,7 @@ from qcosd.core.manifest import Manifest, ManifestError
 from qcosd.shell.artifacts import Artifacts
 from qcosd.shell.bus import Bus, BusLimits
 from qcosd.shell.config import Config, ConfigError, find_config, load_config
-from qcosd.shell.daemon import Daemon, Devices
+from qcosd.shell.daemon import PULSE, Daemon, Devices
 from qcosd.shell.journal import Journal, MemoryJournal
 from qcosd.shell.journal_file import JournalFile
 from qcosd.shell.journal_upgrade import JournalError
@@ -166,6 +166,7 @@ async def serve(
         loop.add_signal_handler(signum, daemon.handle, Stop(signal.Signals(signum).name))
     _every(loop, settings.logs.poll, daemon.poll_logs)
     _every(loop, settings.processes.look, daemon.look)
+    _every(loop, PULSE, daemon.pulse)
     _every(loop, SPACE_EVERY, look_at_space)
     if service_manager.watchdog_interval is not None:
         _every(loop, service_manager.watchdog_interval, service_manager.alive)

@@ -179,7 +179,13 @@ class World:
                 break
             self.end(ending[0])
         assert len(scheduler.leases) == 0 and not self.rig.kernel.jobs.active
-        assert {area for area, *_ in self.rig.kernel.alarms._due} <= {"component", "silence", "slot", "collect", "online"}
+        assert {area for area, *_ in self.rig.kernel.alarms._due} <= {
+            "component",
+            "silence",
+            "slot",
+            "collect",
+            "online",
+        }
 
     def examine(self, document: dict[str, Any]) -> None:
         """Every artifact comes from those that the job has, and from nobody who was found wrong."""

@@ -7,7 +7,7 @@ import pytest
 from kernel_rig import Rig, manifest, plugin
 
 from qcosd.core.effects import SIGKILL, Look, Signal
-from qcosd.core.events import Channel, Exited, Frozen, JournalHealth, PeerGone, Tick, Vitals
+from qcosd.core.events import Away, Channel, Exited, Frozen, JournalHealth, PeerGone, Tick, Vitals
 from qcosd.core.manifest import Operation
 from qcosd.protocol import HEARTBEAT, Type
 
@@ -145,35 +145,62 @@ def test_when_the_daemon_itself_was_held_up_nobody_is_silent() -> None:
     rig = silent(0.0)
     rig.advance(1.9 * HEARTBEAT)
     rig.now += 60.0
-    rig.feed(Tick(late=60.0))
+    rig.feed(Away(60.0))
+    rig.feed(Tick())
     assert rig.of(Look) == []
     rig.advance(0.2 * HEARTBEAT)
     assert len(rig.of(Look)) == 1
 
 
-@pytest.mark.parametrize("late", [60.0, 1.0])
-def test_when_the_daemon_itself_was_held_up_a_cut_plugin_has_its_time_anew(late: float) -> None:
+@pytest.mark.parametrize("away", [True, False])
+def test_when_the_daemon_itself_was_held_up_an_earlier_look_says_nothing(away: bool) -> None:
+    rig = silent(0.5)
+    rig.advance(4 * HEARTBEAT)
+    used = 0.5 * rig.now
+    rig.now += 60.0
+    if away:
+        rig.feed(Away(60.0))
+    rig.feed(Vitals(1, used + 0.3))  # busy for a little of that minute; what it has said since waits to be read
+    assert killed(rig) == ([] if away else [1])
+
+
+def test_who_was_busy_when_the_daemon_was_held_up_is_so_until_it_speaks() -> None:
+    rig = silent(0.5)
+    rig.advance(4 * HEARTBEAT)
+    assert rig.events("plugin.hello")[-1]["cause"].startswith("busy: ")
+    rig.feed(Away(60.0))
+    rig.tell(plugin("hello", 1), Type.HEARTBEAT)
+    rig.advance(HEARTBEAT)
+    assert rig.events("plugin.hello")[-1]["cause"] is None
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_when_the_daemon_itself_was_held_up_a_cut_plugin_has_its_time_anew(away: bool) -> None:
     rig = Rig(HELLO)
     rig.feed(PeerGone(Channel.PLUGINS, plugin("hello", 1), "cut"))
     rig.now += 60.0
-    rig.feed(Tick(late=late))
-    assert killed(rig) == ([] if late > HEARTBEAT else [1])
+    if away:
+        rig.feed(Away(60.0))
+    rig.feed(Tick())
+    assert killed(rig) == ([] if away else [1])
     rig.feed(rig.greeting("hello", 1))
-    assert rig.state("hello") == ("ready" if late > HEARTBEAT else "killing")
+    assert rig.state("hello") == ("ready" if away else "killing")
 
 
 BRIEF = manifest("hello", Operation("hello", "greet", ("greeting",), ("greeted",), budget=30.0))
 
 
-@pytest.mark.parametrize("late", [60.0, 1.0])
-def test_when_the_daemon_itself_was_held_up_work_has_its_time_anew(late: float) -> None:
+@pytest.mark.parametrize("away", [True, False])
+def test_when_the_daemon_itself_was_held_up_work_has_its_time_anew(away: bool) -> None:
     rig = Rig(BRIEF)
     job = rig.submit(client := rig.client(), "greeting", target="greeted")
     rig.now += 60.0
-    rig.feed(Tick(late=late))
-    assert rig.document(client, job)["state"] == ("booting" if late > HEARTBEAT else "failed")
+    if away:
+        rig.feed(Away(60.0))
+    rig.feed(Tick())
+    assert rig.document(client, job)["state"] == ("booting" if away else "failed")
     rig.advance(29.0)
-    assert rig.document(client, job)["state"] == ("booting" if late > HEARTBEAT else "failed")
+    assert rig.document(client, job)["state"] == ("booting" if away else "failed")
     rig.advance(2.0)
     assert rig.document(client, job)["error"]["name"] == "budget"
 
@@ -183,7 +210,8 @@ def test_when_the_daemon_itself_was_held_up_what_was_taken_back_has_its_time_ane
     job = rig.submit(client := rig.client(), "greeting", target="greeted")
     rig.ask(client, Type.JOB_CANCEL, {"job": job})
     rig.now += 60.0
-    rig.feed(Tick(late=60.0))
+    rig.feed(Away(60.0))
+    rig.feed(Tick())
     assert killed(rig) == []
     rig.advance(11.0)
     assert killed(rig)[0] == 1

@@ -17,7 +17,7 @@ from honest_plugins import PIPELINE
 from honest_world import World
 from kernel_rig import unpacked
 
-from qcosd.core.events import Frozen, Limits
+from qcosd.core.events import Away, Frozen, Limits
 from qcosd.core.manifest import Restart
 from qcosd.core.recovery import image_of
 from qcosd.protocol import Type
@@ -82,7 +82,19 @@ class Chaos:
         world, choice = self.world, self.choice
         plugins = list(world.plugins.values())
         match choice.choice(
-            ["kernel", "plugin", "plugin", "connection", "operator", "frozen", "later", "look", "cancel", "urgent"]
+            [
+                "kernel",
+                "plugin",
+                "plugin",
+                "connection",
+                "operator",
+                "frozen",
+                "away",
+                "later",
+                "look",
+                "cancel",
+                "urgent",
+            ]
         ):
             case "kernel":
                 self.survival = choice.choice([0.0, 0.5, 1.0])
@@ -96,6 +108,8 @@ class Chaos:
                 world.drop(choice.choice([*plugins, *world.clients]))
             case "frozen" if plugins:
                 world.events.append(Frozen(choice.choice(plugins).incarnation))
+            case "away":
+                world.events.append(Away(choice.choice([2.0, 100.0])))
             case "later":
                 if tasks := [t for p in plugins for t in p.tasks.values() if not t.over]:
                     choice.choice(tasks).fail("retry_later", "not now", world.now)

@@ -234,9 +234,10 @@ def test_a_cut_connection_ends_the_process_unless_it_comes_back_in_time() -> Non
     rig = Rig(A)
     rig.feed(PeerGone(Channel.PLUGINS, plugin("a", 1), "unreachable"))
     assert rig.state("a") == "awaited"
+    assert rig.ask(client := rig.client(), Type.STATUS).body["state"] == "starting"
     rig.advance(4.9)
     rig.feed(rig.greeting("a", 1))
-    assert rig.state("a") == "ready"
+    assert rig.state("a") == rig.ask(client, Type.STATUS).body["state"] == "ready"
     rig.feed(PeerGone(Channel.PLUGINS, plugin("a", 1), "unreachable"))
     rig.advance(5.0)
     assert signals(rig) == [(1, SIGKILL)]

@@ -64,9 +64,9 @@ class Qcosd:
         assert self.ready is not None
         return Path(self.ready["runtime_dir"])
 
-    def client(self, hello: bool = True) -> Client:
-        """A connected client, by default one that has said HELLO."""
-        client = Client(self.runtime)
+    def client(self, hello: bool = True, heartbeat: int = 0) -> Client:
+        """A connected client, by default one that has said HELLO. `heartbeat`: ms, see `Client`."""
+        client = Client(self.runtime, heartbeat)
         self._clients.append(client)
         if hello:
             assert client.ask(Type.HELLO, name="test", versions=[1, 1]).type is Type.WELCOME
@@ -94,10 +94,12 @@ class Qcosd:
 
 
 class Client:
-    """One DEALER."""
+    """One DEALER. It notices no end of its connection, and what it has sent over that one is lost. `heartbeat`: ms after which it
+    asks whether the daemon is there, and as many to answer; 0: it does not ask."""
 
-    def __init__(self, runtime: Path) -> None:
+    def __init__(self, runtime: Path, heartbeat: int = 0) -> None:
         self.runtime = runtime
+        self.heartbeat = heartbeat
         self.token = (runtime / "client.token").read_bytes().strip()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._socket(zmq.DEALER, "clients.sock")
@@ -106,6 +108,7 @@ class Client:
     def _socket(self, kind: int, name: str) -> zmq.Socket[bytes]:
         socket = self.context.socket(kind)
         socket.linger = 0
+        socket.heartbeat_ivl = socket.heartbeat_timeout = self.heartbeat
         socket.rcvtimeo = socket.sndtimeo = PATIENCE
         socket.plain_username, socket.plain_password = b"client", self.token
         socket.connect(f"ipc://{self.runtime}/{name}")

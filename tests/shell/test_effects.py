@@ -12,6 +12,7 @@ from nursery import READ_BOOT, Nursery
 from shell_world import PLUGIN_TOKEN, Inbox, World, run, until
 
 from qcosd.core import effects, events
+from qcosd.core.events import Address, Channel
 from qcosd.core.manifest import Manifest
 from qcosd.shell.daemon import Daemon, Devices
 from qcosd.shell.journal import MemoryJournal
@@ -67,21 +68,24 @@ class Stage:
         self.daemon.handle(events.Durable(0))
 
 
-def test_a_tick_says_how_late_it_comes(tmp_path: Path) -> None:
+def test_a_daemon_that_was_away_says_so_before_anything_else(tmp_path: Path) -> None:
     """The clock runs on while the loop does not: as after a SIGSTOP."""
+    gone = events.PeerGone(Channel.CLIENTS, Address("uid:0", b"c"), "disconnected")
 
     async def test() -> None:
         async with World(tmp_path) as world, Nursery(tmp_path) as nursery:
             stage = Stage(world, nursery)
-            stage.notes.deadline = 0.001
+            world.now = 7.0
+            stage.do()  # the time until its first event is nobody's
+            world.now = 8.0
+            stage.daemon.pulse()
+            assert stage.notes.seen == [events.Durable(0)]
+            stage.notes.deadline = 9.0
             stage.do()
-            world.now = 5.001
+            world.now = 13.0
+            stage.daemon.handle(gone)  # whatever comes first, and whether or not it moves the next deadline
             await until(lambda: bool(stage.notes.of(events.Tick)))
-            assert stage.notes.of(events.Tick) == [events.Tick(5.0)]
-            stage.notes.deadline = 2.0  # has passed before anybody set it: nobody is late
-            stage.do()
-            await until(lambda: len(stage.notes.of(events.Tick)) == 2)
-            assert stage.notes.of(events.Tick)[1] == events.Tick(0.0)
+            assert stage.notes.seen[2:] == [events.Away(5.0), gone, events.Tick()]
 
     run(test())
 
