@@ -10,36 +10,62 @@ rates, as long as none is 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import stim
 from qcos_plugins.matching_tracker.elements import REFERENCE_RATE, NoiseClass
-from qcos_plugins.matching_tracker.model import Floats
+from qcos_plugins.matching_tracker.model import Floats, Numbers
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The independent flips that errors are made of, ``errors`` how many.
+
+    Entry ``i``: ``exponent[i]`` flips of class ``kind[i]`` are part of error ``error[i]``.  Kinds beyond those of ``classes``
+    have the fixed probabilities ``fixed``.
+    """
+
+    classes: tuple[NoiseClass, ...]
+    fixed: tuple[float, ...]
+    error: Numbers
+    kind: Numbers
+    exponent: Numbers
+    errors: int
+
+    def probabilities(self, rates: Sequence[float]) -> Floats:
+        """Of each error; ``rates``: of each class."""
+        flips = [flip_probability(c.kind, rate) for c, rate in zip(self.classes, rates, strict=True)]
+        logarithms = np.log1p(-2 * np.array([*flips, *self.fixed]))
+        total = np.bincount(self.error, self.exponent * logarithms[self.kind], self.errors)
+        return np.asarray(-np.expm1(total) / 2)
+
+    def chosen(self, errors: npt.NDArray[np.bool_]) -> Flips:
+        """Those of some of the errors, numbered anew."""
+        own = errors[self.error]
+        number = np.cumsum(errors) - 1
+        error, kind, exponent = number[self.error[own]], self.kind[own], self.exponent[own]
+        return Flips(self.classes, self.fixed, error, kind, exponent, int(errors.sum()))
 
 
 class Analysis:
     """``targets``: what each error does, as stim writes it; errors that do the same are one, whatever their classes.
 
-    ``classes``: those that the tags of the model are numbers of.  Errors without a tag keep the probability that they have.
+    ``flips``: what they are made of; ``classes``: those that the tags of the model are numbers of.  Errors without a tag keep
+    the probability that they have.
     """
 
     def __init__(self, model: stim.DetectorErrorModel, classes: Sequence[NoiseClass]) -> None:
-        self.classes = tuple(classes)
         self._fixed: list[float] = []
         reference = [np.log1p(-2 * flip_probability(c.kind, REFERENCE_RATE)) for c in classes]
-        heads: dict[str, tuple[int, int]] = {}
-        number: dict[str, int] = {}
-        entries: list[tuple[int, int, int]] = []
-        for line in str(model).split("\n"):
-            if not line.startswith("error"):
-                continue
-            head, _, targets = line.partition(") ")
-            flips = heads.get(head)
-            if flips is None:
-                flips = heads[head] = self._flips(head, reference)
-            entries.append((number.setdefault(targets, len(number)), *flips))
+        lines = [line.partition(") ") for line in str(model).split("\n") if line.startswith("error")]
+        number = {targets: i for i, targets in enumerate(dict.fromkeys(targets for _, _, targets in lines))}
         self.targets = list(number)
-        self._error, self._class, self._exponent = np.array(entries, np.intp).reshape(-1, 3).T
+        heads = {head: self._flips(head, reference) for head in dict.fromkeys(head for head, _, _ in lines)}
+        kind, exponent = np.array([heads[head] for head, _, _ in lines], np.intp).reshape(-1, 2).T
+        error = np.fromiter((number[targets] for _, _, targets in lines), np.intp, len(lines))
+        self.flips = Flips(tuple(classes), tuple(self._fixed), error, kind, exponent, len(number))
 
     def _flips(self, head: str, reference: Sequence[float]) -> tuple[int, int]:
         """The class of a line, and how many flips it stands for."""
@@ -51,13 +77,6 @@ class Analysis:
         exponent = np.log1p(-2 * float(probability)) / reference[number]
         assert abs(exponent - round(exponent)) < 1e-6, f"{head}): not a whole number of flips of its class"
         return number, round(exponent)
-
-    def probabilities(self, rates: Sequence[float]) -> Floats:
-        """Of each error; ``rates``: of each class."""
-        flips = [flip_probability(c.kind, rate) for c, rate in zip(self.classes, rates, strict=True)]
-        logarithms = np.log1p(-2 * np.array(flips + self._fixed))
-        total = np.bincount(self._error, self._exponent * logarithms[self._class], len(self.targets))
-        return np.asarray(-np.expm1(total) / 2)
 
 
 def flip_probability(kind: str, rate: float) -> float:

@@ -107,7 +107,7 @@ class TemplateCache:
                     self._text_of.popitem(last=False)
                 structure = self._structures.get(text_key)
                 if structure is None:
-                    structure = Structure(local, commit, end, join=join)
+                    structure = Structure.of(local, commit, end, join=join)
                     seen_to_the_end = end == commit and len(window.layers) == end
                     check(structure, distance if end - commit >= distance or seen_to_the_end else None)
                     self._structures.add(text_key, structure)

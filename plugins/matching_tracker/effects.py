@@ -54,7 +54,7 @@ def settled_effects(plans: Plans, decisions: Sequence[int], detectors: Sequence[
             own = [number[step.window.start + d.slot, d.kind, d.x + left, d.y + top] for d in template.detectors]
             structure = template.structure
             # Edges of no error are there for missing records only.
-            for edge in (structure.edges[number] for number in {e for error in structure.errors for e in error}):
+            for edge in (structure.edges[number] for number in np.unique(structure.company.edge).tolist()):
                 if edge.committed:
                     bits: set[int] = set()
                     for effect in edge.effects:

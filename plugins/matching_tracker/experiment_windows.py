@@ -133,8 +133,8 @@ class ModelWindows:
         decoder = None
         if last > first and predictions:
             texts = [edge.text for edge in sorter.edges]
-            company = Company(errors, len(texts))
-            lines = written(errors, company, texts, self._probabilities[kept], self._offer.given)
+            company = Company.of(errors, len(texts))
+            lines = written(company, texts, self._probabilities[kept], self._offer.given)
             decoder = self._made(lines, last - first, predictions)
         return ModelWindow(window, first, last, self._observables, artifacts, decoder)
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import stim
 
 Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.intp]
 
 
 class Decoder(NamedTuple):
@@ -124,33 +125,49 @@ def joined(components: list[Component], sector: dict[int, int]) -> list[Componen
         groups.setdefault(sector[component.detectors[0]], []).append(component)
     result = []
     for group in groups.values():
-        detectors: set[int] = set()
-        observables: set[int] = set()
-        for component in group:
-            detectors ^= set(component.detectors)
-            observables ^= set(component.observables)
-        if 1 <= len(detectors) <= 2:
-            result.append(Component(tuple(sorted(detectors)), tuple(sorted(observables))))
-        else:
-            result += group
+        whole = united(group)
+        result += group if whole is None else [whole]
     return result
+
+
+def united(group: Sequence[Component]) -> Component | None:
+    """The component that does what all of these do; None if it is no edge."""
+    detectors: set[int] = set()
+    observables: set[int] = set()
+    for component in group:
+        detectors ^= set(component.detectors)
+        observables ^= set(component.observables)
+    if 1 <= len(detectors) <= 2:
+        return Component(tuple(sorted(detectors)), tuple(sorted(observables)))
+    return None
 
 
 class Company:
     """Which edges occur together in errors.
 
-    ``errors``: the edges of each, by number.  Entry ``i`` says that edge ``edge[i]`` occurs in error ``error[i]``; ``sizes``:
-    how many edges an error has.
+    Entry ``i`` says that edge ``edge[i]`` occurs in error ``error[i]``, errors in order; ``sizes``: how many edges an error has.
     """
 
-    def __init__(self, errors: Sequence[Sequence[int]], edges: int) -> None:
+    def __init__(self, edge: Numbers, sizes: Numbers, edges: int) -> None:
         self.edges = edges
-        self.sizes = np.array([len(error) for error in errors], np.intp)
-        self.edge = np.array([edge for error in errors for edge in error], np.intp)
-        self.error = np.repeat(np.arange(len(errors)), self.sizes)
-        pairs = [(i, a, b) for i, error in enumerate(errors) if len(error) > 1 for a in error for b in error if a != b]
-        self._error, self._given, partner = np.array(pairs, np.intp).reshape(-1, 3).T
-        _, self._pair = np.unique(self._given * edges + partner, return_inverse=True)
+        self.edge = edge
+        self.sizes = sizes
+        self.error = np.repeat(np.arange(len(sizes)), sizes)
+        # All pairs of places within an error, by error, then by place.
+        squares = np.where(sizes > 1, sizes**2, 0)
+        error = np.repeat(np.arange(len(sizes)), squares)
+        pair = np.arange(len(error)) - np.repeat(np.cumsum(squares) - squares, squares)
+        begin, size = (np.cumsum(sizes) - sizes)[error], sizes[error]
+        given, partner = edge[begin + pair // size], edge[begin + pair % size]
+        apart = given != partner
+        self._error, self._given = error[apart], given[apart]
+        _, self._pair = np.unique(self._given * edges + partner[apart], return_inverse=True)
+
+    @classmethod
+    def of(cls, errors: Sequence[Sequence[int]], edges: int) -> Company:
+        """``errors``: the edges of each, by number."""
+        sizes = np.array([len(error) for error in errors], np.intp)
+        return cls(np.fromiter((edge for error in errors for edge in error), np.intp), sizes, edges)
 
     def bound(self, p: Floats, share: float) -> Floats:
         """By how much each error's probability must shrink so that, given one edge, no other is more likely than ``share``.
@@ -176,12 +193,10 @@ def _flipped(logarithms: Floats) -> Floats:
     return np.asarray(-np.expm1(logarithms) / 2)
 
 
-def written(
-    errors: Sequence[Sequence[int]], company: Company, texts: Sequence[str], p: Floats, decoder: Decoder
-) -> list[str]:
+def written(company: Company, texts: Sequence[str], p: Floats, decoder: Decoder) -> list[str]:
     """The errors of the model that a decoder is to be given.
 
-    ``errors``: the edges of each; ``texts``: each edge; ``p``: the probability of each error, in [0, 0.5).
+    ``texts``: each edge; ``p``: the probability of each error, in [0, 0.5).
     """
     if decoder.correlated:
         # What is left of an error that must not join its edges, and errors of one edge, count edge by edge.
@@ -193,11 +208,11 @@ def written(
         together = np.zeros_like(p)
         single = edge_probabilities(company, p)
     lines = [f"error({q!r}) {text}" for q, text in zip(single.tolist(), texts, strict=True) if q > 0]
-    lines += [
-        f"error({q!r}) {' ^ '.join([texts[edge] for edge in edges])}"
-        for q, edges in zip(together.tolist(), errors, strict=True)
-        if q > 0
-    ]
+    chosen = np.flatnonzero(together > 0)
+    ends = np.cumsum(company.sizes)
+    words = [texts[edge] for edge in company.edge.tolist()]
+    spans = zip(together[chosen].tolist(), (ends - company.sizes)[chosen].tolist(), ends[chosen].tolist(), strict=True)
+    lines += [f"error({q!r}) {' ^ '.join(words[begin:end])}" for q, begin, end in spans]
     return lines
 
 
@@ -219,5 +234,5 @@ def matching_model(model: stim.DetectorErrorModel, decoder: str) -> stim.Detecto
         if components:
             errors.append([number.setdefault(c.text, len(number)) for c in components])
             p.append(float(probability))
-    lines = written(errors, Company(errors, len(number)), list(number), np.array(p), settings)
+    lines = written(Company.of(errors, len(number)), list(number), np.array(p), settings)
     return declared(lines, model.num_detectors, model.num_observables)

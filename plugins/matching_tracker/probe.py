@@ -128,7 +128,7 @@ def _memory(tried: Offer, distance: int, rounds: int) -> stim.DetectorErrorModel
         if components:
             errors.append([number.setdefault(c.text, len(number)) for c in components])
             p.append(float(probability))
-    lines = written(errors, Company(errors, len(number)), list(number), np.array(p), tried.given)
+    lines = written(Company.of(errors, len(number)), list(number), np.array(p), tried.given)
     return declared(lines, model.num_detectors, model.num_observables)
 
 

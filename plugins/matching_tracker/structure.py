@@ -8,12 +8,14 @@ must not explain again.  Edges that touch the slot before were decided by the wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import stim
-from qcos_plugins.matching_tracker.analysis import Analysis
+from qcos_plugins.matching_tracker.analysis import Analysis, Flips
 from qcos_plugins.matching_tracker.elements import (
     Column,
     Flip,
@@ -22,7 +24,7 @@ from qcos_plugins.matching_tracker.elements import (
     Name,
     NoiseClass,
 )
-from qcos_plugins.matching_tracker.model import Company, Component, Floats, component, joined, sectors
+from qcos_plugins.matching_tracker.model import Company, Component, Numbers, component, sectors, united
 
 
 class WrongFragments(Exception):
@@ -46,85 +48,151 @@ HOPELESS = -1
 """In place of an edge: no edge can stand for what a record does to something committed."""
 
 
+@dataclass(frozen=True, eq=False)
 class Structure:
     """Immutable, and shared by all templates with the same content, whatever their rates.
 
     ``detectors``: what is matched, in order; ``artifacts``: detectors that it may flip; ``columns``: its observables.
-    ``edges``: the graph; ``size``: how many.  ``errors``: the edges of each error; an edge of no error is there for missing records only.
-    ``classes``: the classes of noise.  ``gauges``: as in `LocalCircuit`.  ``missing``: name of a record, relative to the
+    ``edges``: the graph; an edge of no error is there for missing records only.  ``company``: the edges of each error;
+    ``flips``: what errors are made of.  ``gauges``: as in `LocalCircuit`.  ``missing``: name of a record, relative to the
     region's origin -> the edge that is as likely as not when this record is missing, or `HOPELESS`.  ``unseen``: what errors do
     to observables that no detector sees, alone or beside another error that flips the same detectors.
     """
 
-    def __init__(self, local: LocalCircuit, commit: int, end: int, *, join: bool) -> None:
+    columns: tuple[Column, ...]
+    gauges: tuple[tuple[int, ...], ...]
+    detectors: tuple[LocalDetector, ...]
+    artifacts: tuple[LocalDetector, ...]
+    edges: list[Edge]
+    company: Company
+    flips: Flips
+    missing: dict[Name, int]
+    unseen: set[tuple[int, ...]]
+
+    @classmethod
+    def of(cls, local: LocalCircuit, commit: int, end: int, *, join: bool) -> Structure:
+        """Raises WrongFragments for a circuit that is not silent without noise."""
         try:
             model = stim.Circuit(local.text).detector_error_model(decompose_errors=True)
         except ValueError as error:
             # stim names the observable or detector at fault.
             raise WrongFragments(f"a window is not what it is without noise: {error}") from error
-        self.columns: tuple[Column, ...] = local.columns
-        self.classes: tuple[NoiseClass, ...] = local.classes
-        self.gauges = local.gauges
         before = sum(d.slot < 0 for d in local.detectors)
         matched = sum(d.slot < end for d in local.detectors)
         sorter = Sorter([d.slot for d in local.detectors], commit, before, matched, len(local.columns))
-        self.unseen: set[tuple[int, ...]] = set()
-        self._analysis = Analysis(model, local.classes)
-        self._sort(sorter, join)
-        self.missing: dict[Name, int] = {}
-        for name, flip in local.records.items():
-            edge = sorter.record(flip)
-            if edge is not None:
-                self.missing[name] = edge
-        self.detectors: tuple[LocalDetector, ...] = local.detectors[before:matched]
-        self.artifacts: tuple[LocalDetector, ...] = tuple(local.detectors[i] for i in sorter.artifacts)
-        self.edges: list[Edge] = sorter.edges
-        self.size = len(self.edges)
-        self.company = Company(self.errors, self.size)
+        analysis = Analysis(model, local.classes)
+        found = Occurrences.of(analysis.targets)
+        unseen = found.unseen(sorter)
+        company, kept = (found.joined() if join else found).sorted(sorter)
+        missing = {name: edge for name, flip in local.records.items() if (edge := sorter.record(flip)) is not None}
+        return cls(
+            local.columns,
+            local.gauges,
+            local.detectors[before:matched],
+            tuple(local.detectors[i] for i in sorter.artifacts),
+            sorter.edges,
+            Company(*company, len(sorter.edges)),
+            analysis.flips.chosen(kept),
+            missing,
+            unseen,
+        )
+
+    @property
+    def size(self) -> int:
+        """How many edges."""
+        return len(self.edges)
+
+    @property
+    def classes(self) -> tuple[NoiseClass, ...]:
+        """The classes of noise."""
+        return self.flips.classes
 
     @property
     def predictions(self) -> int:
         """How many: the columns, then the artifacts."""
         return len(self.columns) + len(self.artifacts)
 
-    def probabilities(self, rates: Sequence[float]) -> Floats:
-        """Of each error; ``rates``: of each class."""
-        return self._analysis.probabilities(rates)[self._kept]
 
-    def _sort(self, sorter: Sorter, join: bool) -> None:
-        pieces: dict[str, Component] = {}
-        found: list[list[Component]] = []
-        for targets in self._analysis.targets:
-            error = []
-            for text in targets.split(" ^ "):
-                piece = pieces.get(text)
-                if piece is None:
-                    piece = pieces[text] = component(text)
-                if piece.detectors:
-                    error.append(piece)
-            found.append(error)
-        self._watch(pieces.values(), sorter)
-        sector = sectors(piece.detectors for piece in pieces.values() if piece.detectors) if join else {}
-        kept = []
-        self.errors: list[tuple[int, ...]] = []
-        for i, error in enumerate(found):
-            whole = joined(error, sector) if join and len(error) > 1 else error
-            edges = tuple(edge for piece in whole if (edge := sorter.edge(piece)) is not None)
-            if edges:
-                kept.append(i)
-                self.errors.append(edges)
-        self._kept = np.array(kept, np.intp)
+class Occurrences(NamedTuple):
+    """The components of errors, of which there are hundreds of thousands: arrays, where Python would take most of the time.
 
-    def _watch(self, pieces: Iterable[Component], sorter: Sorter) -> None:
-        """Keeps what should mean nothing."""
+    ``pieces``: the distinct ones; occurrence ``i`` says that error ``error[i]`` contains ``pieces[piece[i]]``, errors in
+    order, ``errors`` how many.
+    """
+
+    pieces: list[Component]
+    piece: Numbers
+    error: Numbers
+    errors: int
+
+    @classmethod
+    def of(cls, targets: Sequence[str]) -> Occurrences:
+        """``targets``: of each error, as stim writes them."""
+        words = " ^ ".join(targets).split(" ^ ") if targets else []
+        number = {text: i for i, text in enumerate(dict.fromkeys(words))}
+        piece = np.fromiter(map(number.__getitem__, words), np.intp, len(words))
+        sizes = np.fromiter((text.count("^") + 1 for text in targets), np.intp, len(targets))
+        return cls(list(map(component, number)), piece, np.repeat(np.arange(len(targets)), sizes), len(targets))
+
+    def unseen(self, sorter: Sorter) -> set[tuple[int, ...]]:
+        """What should mean nothing."""
+        found = set()
         first: dict[tuple[int, ...], tuple[int, ...]] = {}
-        for detectors, observables in pieces:
+        for detectors, observables in self.pieces:
             if not detectors:
-                self.unseen.add(observables)
+                found.add(observables)
             elif sorter.decides(detectors):
                 known = first.setdefault(detectors, observables)
                 if known != observables:
-                    self.unseen.add(tuple(sorted({*known} ^ {*observables})))
+                    found.add(tuple(sorted({*known} ^ {*observables})))
+        return found
+
+    def joined(self) -> Occurrences:
+        """Each error with one component per sector, where that is an edge: as `model.joined` does it to one error."""
+        pieces, piece, error = list(self.pieces), *self._seen()
+        by_detector = sectors(p.detectors for p in pieces if p.detectors)
+        sector = np.array([by_detector[p.detectors[0]] if p.detectors else 0 for p in pieces], np.intp)
+        _, first, group = np.unique(
+            error * (sector.max(initial=0) + 1) + sector[piece], return_index=True, return_inverse=True
+        )
+        order = np.argsort(first[group], kind="stable")
+        piece, error, group = piece[order], error[order], group[order]
+        kept = np.ones(len(piece), np.bool_)
+        number = {p: i for i, p in enumerate(pieces)}
+        known: dict[tuple[int, ...], Component | None] = {}
+        begins = np.flatnonzero(np.diff(group, prepend=-1))
+        sizes = np.diff(begins, append=len(group))
+        together = piece.tolist()
+        for begin, size in zip(begins[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+            members = tuple(together[begin : begin + size])
+            if members not in known:
+                known[members] = united([pieces[i] for i in members])
+            whole = known[members]
+            if whole is not None:
+                if whole not in number:
+                    number[whole] = len(pieces)
+                    pieces.append(whole)
+                piece[begin] = number[whole]
+                kept[begin + 1 : begin + size] = False
+        return Occurrences(pieces, piece[kept], error[kept], self.errors)
+
+    def sorted(self, sorter: Sorter) -> tuple[tuple[Numbers, Numbers], npt.NDArray[np.bool_]]:
+        """The edges of all errors that have any, one after the other; how many each has; and which errors these are."""
+        piece, error = self._seen()
+        edge_of = np.full(len(self.pieces), -1, np.intp)
+        occurring, first = np.unique(piece, return_index=True)
+        for i in occurring[np.argsort(first)].tolist():
+            edge = sorter.edge(self.pieces[i])
+            if edge is not None:
+                edge_of[i] = edge
+        edges = edge_of[piece]
+        sizes = np.bincount(error[edges >= 0], minlength=self.errors)
+        return (edges[edges >= 0], sizes[sizes > 0]), sizes > 0
+
+    def _seen(self) -> tuple[Numbers, Numbers]:
+        """Pieces and errors of the occurrences that have detectors."""
+        seen = np.array([bool(p.detectors) for p in self.pieces], np.bool_)[self.piece]
+        return self.piece[seen], self.error[seen]
 
 
 class Sorter:

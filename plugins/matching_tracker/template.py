@@ -30,13 +30,13 @@ class Template:
         self.artifacts: tuple[LocalDetector, ...] = structure.artifacts
         self.size = len(structure.edges)
         self.predictions = structure.predictions
-        self._probabilities = structure.probabilities(rates)
+        self._probabilities = structure.flips.probabilities(rates)
         self._compiled: Compiled | None = None
         self._erasures: Erasures | None = None  # made when a record is missing for the first time
         if self.detectors and self.predictions:
             made = offer(decoder)
             texts = [edge.text for edge in structure.edges]
-            lines = written(structure.errors, structure.company, texts, self._probabilities, made.given)
+            lines = written(structure.company, texts, self._probabilities, made.given)
             self._compiled = made.make(declared(lines, len(self.detectors), self.predictions))
             self._try()
 

@@ -45,7 +45,7 @@ def tempered(errors: list[tuple[float, str]], share: float) -> list[tuple[float,
     edges = sorted({edge for _, word in errors for edge in word})
     numbers = [[edges.index(edge) for edge in word] for _, word in errors]
     p = np.array([p for p, _ in errors])
-    lines = written(numbers, Company(numbers, len(edges)), edges, p, Decoder(correlated=True, share=share))
+    lines = written(Company.of(numbers, len(edges)), edges, p, Decoder(correlated=True, share=share))
     return [(float(line[6:].split(") ")[0]), set(line.split(") ")[1].split(" ^ "))) for line in lines]
 
 

@@ -78,7 +78,7 @@ def test_the_model_at_any_rates_is_that_of_stim(name: str, even: bool) -> None:
             assert all(c.where is None for c in classes) == even
             analysis = Analysis(tagged, classes)
             place = (region.origin[0] + OFFSET[0], region.origin[1] + OFFSET[1])
-            found = analysis.probabilities([rates.rate(c.kind, shifted(c.where, place)) for c in classes])
+            found = analysis.flips.probabilities([rates.rate(c.kind, shifted(c.where, place)) for c in classes])
             lines = [line[6:].split(") ") for line in str(expected).split("\n") if line.startswith("error(")]
             assert analysis.targets == [targets for _, targets in lines]
             probabilities = np.array([float(p) for p, _ in lines])
