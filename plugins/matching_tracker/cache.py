@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Templates that were built, found again by content, whatever job they were built for."""
+"""Templates that were built, found again by content, whatever job and whichever process they were built for."""
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections import OrderedDict
+from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from qcos_plugins.matching_tracker.analysis import Flips
 from qcos_plugins.matching_tracker.decoders import offer
-from qcos_plugins.matching_tracker.elements import shifted
+from qcos_plugins.matching_tracker.disk import Disk
+from qcos_plugins.matching_tracker.elements import LocalCircuit, NoiseClass, shifted
 from qcos_plugins.matching_tracker.local import local_circuit
+from qcos_plugins.matching_tracker.model import Company
 from qcos_plugins.matching_tracker.soundness import check
 from qcos_plugins.matching_tracker.structure import Structure
 from qcos_plugins.matching_tracker.template import Template
@@ -64,12 +71,16 @@ class TemplateCache:
     new, the text of its local circuit, because windows that differ only in their past have the same one.  Error rates are no
     part of either: they make a template of a structure.  Where sites have rates of their own, which ones is part of both.
 
-    ``misses``: structures built.  ``reweighted``: templates made of a structure that was there.
+    ``disk``: where structures are kept beyond the process, with all that was checked when they were built.
+    ``misses``: structures built.  ``loaded``: structures that came from disk.  ``reweighted``: templates made of a structure
+    that was there.
     """
 
-    def __init__(self, max_edges: int = MAX_EDGES) -> None:
+    def __init__(self, max_edges: int = MAX_EDGES, disk: Disk | None = None) -> None:
         self.misses = 0
+        self.loaded = 0
         self.reweighted = 0
+        self._disk = disk
         self._structures: _Shelf[Structure] = _Shelf(max_edges)
         self._templates: _Shelf[Template] = _Shelf(int(max_edges * TEMPLATES))
         self._text_of: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
@@ -97,30 +108,50 @@ class TemplateCache:
             key = (geometry, None if rates.even else (place, _unevenness(rates)), window.key)
             text_key = self._text_of.get(key)
             structure = None if text_key is None else self._structures.get(text_key)
-            built = False
+            known = True
             if structure is None:
                 local = local_circuit(window, commit, end, distance, rates, offset=offset, tagged=True)
-                content = (geometry, local.text, local.detectors, local.columns, local.classes)
-                text_key = sha256(repr(content).encode()).digest()
+                text_key = sha256(repr((geometry, local, _software())).encode()).digest()
                 self._text_of[key] = text_key
                 while len(self._text_of) > 64 * 1024:
                     self._text_of.popitem(last=False)
                 structure = self._structures.get(text_key)
                 if structure is None:
-                    structure = Structure.of(local, commit, end, join=join)
+                    known = False
                     seen_to_the_end = end == commit and len(window.layers) == end
-                    check(structure, distance if end - commit >= distance or seen_to_the_end else None)
-                    self._structures.add(text_key, structure)
-                    self.misses += 1
-                    built = True
+                    protected = distance if end - commit >= distance or seen_to_the_end else None
+                    structure = self._structures.add(text_key, self._kept(text_key, local, geometry, protected))
             assert text_key is not None
             values = [rates.rate(c.kind, shifted(c.where, place)) for c in structure.classes]
             weights = sha256(text_key + decoder.encode() + np.array(values).tobytes()).digest()
             template = self._templates.get(weights)
             if template is None:
                 template = self._templates.add(weights, Template(structure, values, decoder=decoder))
-                self.reweighted += not built
+                self.reweighted += known
             return template
+
+    def _kept(
+        self, key: bytes, local: LocalCircuit, geometry: tuple[int, int, int, bool], protected: int | None
+    ) -> Structure:
+        """A structure from disk, or built, checked and kept there."""
+        data = self._disk.get(key) if self._disk else None
+        if data is not None:
+            self.loaded += 1
+            return Structure.from_bytes(data)
+        commit, end, _, join = geometry
+        structure = Structure.of(local, commit, end, join=join)
+        check(structure, protected)
+        self.misses += 1
+        if self._disk:
+            self._disk.put(key, structure.to_bytes())
+        return structure
+
+
+@cache
+def _software() -> tuple[str, ...]:
+    """What a structure depends on besides its circuit: with another version of any of it, it may be another one."""
+    modules = [sys.modules[part.__module__] for part in (Structure, Company, Flips, NoiseClass, check)]
+    return version("stim"), *(sha256(inspect.getsource(module).encode()).hexdigest() for module in modules)
 
 
 def _unevenness(rates: Calibration) -> tuple[object, ...]:

@@ -8,10 +8,12 @@ must not explain again.  Edges that touch the slot before were decided by the wi
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgpack
 import numpy as np
 import numpy.typing as npt
 import stim
@@ -97,6 +99,52 @@ class Structure:
             unseen,
         )
 
+    def to_bytes(self) -> bytes:
+        """All of it, for `from_bytes` of the same version."""
+        company, flips = self.company, self.flips
+        ends = [(*edge.detectors, -1)[:2] for edge in self.edges]
+        whole = [
+            self.columns,
+            self.gauges,
+            sorted(self.unseen),
+            self.classes,
+            flips.fixed,
+            *map(_packed, (self.detectors, self.artifacts, ends)),
+            _packed([len(edge.effects) for edge in self.edges]),
+            _packed([effect for edge in self.edges for effect in edge.effects]),
+            _packed([edge.committed for edge in self.edges]),
+            *map(_packed, (company.edge, company.sizes, flips.error, flips.kind, flips.exponent)),
+            *map(_packed, (list(self.missing), list(self.missing.values()))),
+        ]
+        return zlib.compress(msgpack.packb(whole), 1)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Structure:
+        """The structure that wrote this; nothing is checked or worked out again."""
+        columns, gauges, unseen, classes, fixed, *packed = msgpack.unpackb(zlib.decompress(data), use_list=False)
+        arrays = map(_unpacked, packed)
+        detectors, artifacts, ends, counts, effects = (next(arrays) for _ in range(5))
+        committed, edge, sizes, error, kind, exponent, names, values = arrays
+        stops = np.cumsum(counts).tolist()
+        flat = tuple(effects.tolist())
+        edges = [
+            Edge((a,) if b < 0 else (a, b), flat[begin:stop], yes)
+            for (a, b), begin, stop, yes in zip(
+                ends.reshape(-1, 2).tolist(), [0, *stops], stops, committed.astype(bool).tolist(), strict=False
+            )
+        ]
+        return cls(
+            tuple(Column(*column) for column in columns),
+            gauges,
+            tuple(LocalDetector(*row) for row in detectors.reshape(-1, 4).tolist()),
+            tuple(LocalDetector(*row) for row in artifacts.reshape(-1, 4).tolist()),
+            edges,
+            Company(edge, sizes, len(edges)),
+            Flips(tuple(NoiseClass(*c) for c in classes), fixed, error, kind, exponent, len(sizes)),
+            dict(zip(map(tuple, names.reshape(-1, 4).tolist()), values.tolist(), strict=True)),
+            set(unseen),
+        )
+
     @property
     def size(self) -> int:
         """How many edges."""
@@ -111,6 +159,14 @@ class Structure:
     def predictions(self) -> int:
         """How many: the columns, then the artifacts."""
         return len(self.columns) + len(self.artifacts)
+
+
+def _packed(values: npt.ArrayLike) -> bytes:
+    return np.asarray(values, np.int32).tobytes()
+
+
+def _unpacked(data: bytes) -> Numbers:
+    return np.frombuffer(data, np.int32).astype(np.intp)
 
 
 class Occurrences(NamedTuple):
