@@ -7,6 +7,7 @@ NAME is a case, or `speed` for what takes a minute in all (the cases marked *):
   status  `qcosctl status`, start of the interpreter included
   ready   the daemon: start until it serves, until every plugin is ready, and its resident memory
   idle    share of one core that an idle daemon takes, its plugins not counted
+  templates  the windows of a program: built, found on disk, found in memory; beside stim's part of building them
   reweight  new error rates for the windows of a program, and their checks, beside building them
   journal  appends to the journal: how long each takes, and how many a second when many wait
   decoders  each decoder that is admitted, beside plain matching
@@ -306,6 +307,7 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "ready": bench_ready,
     "idle": bench_idle,
     "journal": bench_journal,
+    "templates": partial(bench_tracker, "templates"),
     "reweight": partial(bench_tracker, "reweight"),
     "decoders": partial(bench_tracker, "decoders"),
     "flood": bench_flood,

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases `reweight` and `decoders` of `tools/bench`: what the tracker's graphs and decoders cost, without a daemon."""
+"""Cases `templates`, `reweight` and `decoders` of `tools/bench`: what the tracker's graphs and decoders cost, without a daemon."""
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import stim
 from qcos_plugins.matching_tracker import cache
 from qcos_plugins.matching_tracker.admission import ADMITTED
+from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.decoders import offers
+from qcos_plugins.matching_tracker.disk import Disk
+from qcos_plugins.matching_tracker.elements import LocalCircuit
+from qcos_plugins.matching_tracker.local import local_circuit
 from qcos_plugins.matching_tracker.offering import admissions
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.window import next_window
@@ -24,7 +31,44 @@ REPEATS = 3
 
 def rows(row: Callable[..., dict[str, Any]], case: str) -> list[dict[str, Any]]:
     """The rows of a case, each made by ``row``."""
-    return _reweight(row) if case == "reweight" else _decoders(row)
+    return {"templates": _templates, "reweight": _reweight, "decoders": _decoders}[case](row)
+
+
+def _templates(row: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+    """The windows of a CNOT in a process that knows none of them, in one that finds them on disk, and again there."""
+    found = []
+    for distance in (5, 9):
+        program = _cnot(distance)
+        spent: dict[str, list[float]] = {"cold": [], "from disk": [], "warm": [], "bare": []}
+        for _ in range(REPEATS):
+            circuits: list[stim.Circuit] = []
+
+            def kept(*arguments: Any, circuits: list[stim.Circuit] = circuits, **options: Any) -> LocalCircuit:
+                local = local_circuit(*arguments, **options)
+                circuits.append(stim.Circuit(local.text))
+                return local
+
+            with tempfile.TemporaryDirectory() as place:
+                disk = Disk(Path(place))
+                cache.local_circuit = kept
+                spent["cold"].append(_built(program, TemplateCache(disk=disk)))
+                cache.local_circuit = local_circuit
+                again = TemplateCache(disk=disk)
+                spent["from disk"].append(_built(program, again))
+                spent["warm"].append(_built(program, again))
+            start = time.perf_counter()
+            for circuit in circuits:
+                circuit.detector_error_model(decompose_errors=True)
+            spent["bare"].append(time.perf_counter() - start)
+        floor = 1e3 * statistics.median(spent.pop("bare"))
+        what = f"detector_error_model of the same local circuits, windows of a CNOT, d = {distance}"
+        found += [row(f"{name} {distance}", 1e3 * statistics.median(s), "ms", floor, what) for name, s in spent.items()]
+    return found
+
+
+def _built(program: FragmentProgram, templates: TemplateCache) -> float:
+    """Seconds until a program's windows are there."""
+    return _windows(Plans(program, Calibration.uniform(1e-3), templates=templates))
 
 
 def _reweight(row: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:

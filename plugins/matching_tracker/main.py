@@ -8,9 +8,11 @@ from time import perf_counter
 from typing import Any
 
 import msgpack
+from qcos_plugins.matching_tracker import ahead
 from qcos_plugins.matching_tracker.audit import SHOTS, audit, sampled
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.circuits import written_circuits
+from qcos_plugins.matching_tracker.disk import Disk, default_directory
 from qcos_plugins.matching_tracker.experiment import decode
 from qcos_plugins.matching_tracker.fault import Aborted, StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.follow import follow
@@ -32,15 +34,38 @@ from qcosd.sdk import Plugin, Refused, StreamClosed
 from qcosd.sdk import StreamFault as BrokenStream
 
 KEPT_PROGRAMS = 2
+VERSION = 1  # of the artifact `windows`
 
 plugin = Plugin()
-templates = TemplateCache()  # outlives jobs: most programs are made of the same windows
+templates = TemplateCache(disk=Disk(default_directory()))  # outlives jobs: most programs are made of the same windows
 kept: OrderedDict[tuple[object, ...], Plans] = OrderedDict()
 
 
 plugin.operation("track", "admit")(admit)
 plugin.operation("track", "decode")(decode)
 plugin.operation("track", "decoders")(table)
+
+
+@plugin.operation("track", "prepare")
+def prepare(lease: Any) -> Any:
+    """Before anything runs, all that its windows need, here or on disk: {version, windows}, how many were looked at."""
+    plans = _plans(lease)
+
+    def report(count: int) -> None:
+        lease.check()
+        lease.progress(0.0, f"{count} windows")
+
+    built, loaded = templates.misses, templates.loaded
+    try:
+        count = ahead.prepare(plans, report)
+    except WrongFragments as fault:
+        raise Refused("wrong_input", str(fault), {"kind": "fragments"}) from fault
+    facts = {
+        "built": templates.misses - built,
+        "loaded": templates.loaded - loaded,
+        "versions": versions("pymatching", "stim", "numpy"),
+    }
+    return lease.result(outputs={"windows": msgpack.packb({"version": VERSION, "windows": count})}, facts=facts)
 
 
 @plugin.operation("track", "run")

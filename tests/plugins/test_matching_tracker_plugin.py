@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import sampled
 from qcos_plugins.matching_tracker import main
+from qcos_plugins.matching_tracker.cache import TemplateCache
+from qcos_plugins.matching_tracker.disk import Disk
 from qcos_plugins.matching_tracker.outcomes import VOLATILE
+from test_matching_tracker_soundness import spoiled
 
 from qcosd.core.manifest import Manifest
 from qcosd.qec.calibration import Calibration
@@ -78,6 +81,30 @@ def test_a_second_batch_of_a_program_builds_nothing() -> None:
     run(recorded())
     result, _ = run(recorded())
     assert result.summary["sum"]["templates_missed"] == 0
+
+
+def test_what_was_prepared_is_not_built_by_a_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor by a successor that was not there then."""
+
+    def begin() -> None:
+        monkeypatch.setattr(main, "templates", TemplateCache(disk=Disk(tmp_path / "templates")))
+        main.kept.clear()
+
+    begin()
+    made = main.prepare(make_lease("track.prepare", INPUTS, {}))
+    assert msgpack.unpackb(made.outputs["windows"])["windows"] > 3
+    assert made.facts["built"] == main.templates.misses > 3
+    assert run(recorded())[0].summary["sum"]["templates_missed"] == 0
+    begin()
+    assert run(recorded())[0].summary["sum"]["templates_missed"] == 0
+    assert main.templates.loaded == made.facts["built"]
+
+
+def test_fragments_that_are_no_good_are_found_before_anything_runs() -> None:
+    bare = spoiled(RECORDING.program, lambda detector: None)
+    with pytest.raises(Refused) as refused:
+        main.prepare(make_lease("track.prepare", {**INPUTS, "fragments": bare.to_bytes()}, {}))
+    assert (refused.value.code, refused.value.details) == ("wrong_input", {"kind": "fragments"})
 
 
 def test_options_choose_decoder_and_buffer() -> None:
@@ -207,7 +234,9 @@ def test_the_manifest_says_what_the_operation_is() -> None:
     for name, produced in (("track.run", ("counts",)), ("track.record", ("counts", "records"))):
         operation = operations[name]
         assert operation.stream_in == "rounds"
-        assert set(operation.consumes) >= {"fragments", "calibration", "placement"}
+        assert set(operation.consumes) >= {"fragments", "calibration", "placement", "windows"}
         assert tuple(operation.produces) == produced
     assert list(operations).index("track.run") < list(operations).index("track.record"), "counts alone come from run"
+    assert operations["track.prepare"].produces == ("windows",)
+    assert operations["track.prepare"].each == "job"
     assert operations["track.circuits"].produces == ("circuits",)

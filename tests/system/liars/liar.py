@@ -31,7 +31,7 @@ SHIPPED = {
         "stim_adapter",
         {"describe": "describe", "calibrate": "calibrate", "prepare": "prepare", "run": "run"},
     ),
-    "track": ("matching_tracker", {"admit": "admit", "run": "run"}),
+    "track": ("matching_tracker", {"admit": "admit", "prepare": "prepare", "run": "run"}),
     "verify": ("verifier", {"logical": "logical", "optimised": "optimised", "fragments": "fragments"}),
 }
 
