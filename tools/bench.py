@@ -104,6 +104,7 @@ def qcosctl(runtime_dir: Path, *words: str) -> dict[str, Any]:
 @contextmanager
 def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="qcos-bench-", dir="/tmp") as name:
+        os.environ["CACHE_DIRECTORY"] = f"{name}/cache"  # what earlier runs have left is no part of a measurement
         yield Path(name)
 
 

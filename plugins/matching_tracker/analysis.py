@@ -60,12 +60,10 @@ class Analysis:
         self._fixed: list[float] = []
         reference = [np.log1p(-2 * flip_probability(c.kind, REFERENCE_RATE)) for c in classes]
         lines = [line.partition(") ") for line in str(model).split("\n") if line.startswith("error")]
-        number = {targets: i for i, targets in enumerate(dict.fromkeys(targets for _, _, targets in lines))}
-        self.targets = list(number)
-        heads = {head: self._flips(head, reference) for head in dict.fromkeys(head for head, _, _ in lines)}
-        kind, exponent = np.array([heads[head] for head, _, _ in lines], np.intp).reshape(-1, 2).T
-        error = np.fromiter((number[targets] for _, _, targets in lines), np.intp, len(lines))
-        self.flips = Flips(tuple(classes), tuple(self._fixed), error, kind, exponent, len(number))
+        self.targets, error = numbered([targets for _, _, targets in lines])
+        heads, head = numbered([head for head, _, _ in lines])
+        kind, exponent = np.array([self._flips(text, reference) for text in heads], np.intp).reshape(-1, 2)[head].T
+        self.flips = Flips(tuple(classes), tuple(self._fixed), error, kind, exponent, len(self.targets))
 
     def _flips(self, head: str, reference: Sequence[float]) -> tuple[int, int]:
         """The class of a line, and how many flips it stands for."""
@@ -77,6 +75,12 @@ class Analysis:
         exponent = np.log1p(-2 * float(probability)) / reference[number]
         assert abs(exponent - round(exponent)) < 1e-6, f"{head}): not a whole number of flips of its class"
         return number, round(exponent)
+
+
+def numbered(texts: Sequence[str]) -> tuple[list[str], Numbers]:
+    """The distinct ones in order of appearance, and the number of each."""
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return list(number), np.fromiter(map(number.__getitem__, texts), np.intp, len(texts))
 
 
 def flip_probability(kind: str, rate: float) -> float:

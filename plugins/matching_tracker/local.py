@@ -5,11 +5,14 @@ It begins with a noiseless reference round in the configuration of the slot befo
 noise (its late errors are seen by the window's detectors only), then the window's slots.  Logical operators are cut, by
 observables on Pauli operators, at the start, at births (between the reset and its noise), at splits (the partner only) and
 at the end of the commit, so that everything observed is deterministic without noise, whatever gauge the patches are in.
+
+Slots that do the same, one after the other, are one loop, which stim analyses in a few turns however long it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby, pairwise
 
 from qcos_plugins.matching_tracker.elements import (
     REFERENCE_RATE,
@@ -87,6 +90,8 @@ class _Builder:
         self._qubit = {site: i for i, site in enumerate(sorted(sites, key=lambda c: (c[1], c[0])))}
         self._turns = 0  # how often the assignment of sites to qubits has changed
         self._lines: list[str] = []
+        self._begins: list[int] = []  # the first line of each slot of the window
+        self._ends: dict[int, tuple[int, int]] = {}  # slot -> line at its end, records until then
         self._blocks: dict[tuple[int, bool, int], tuple[list[str], list[tuple[int, int, int]]]] = {}
         self._records: dict[Name, int] = {}
         self._detectors: list[LocalDetector] = []
@@ -108,6 +113,7 @@ class _Builder:
         parts = [part.placed.item for part in window.before.parts]
         for part in parts:
             self._emit(part, REFERENCE, noisy=False)
+        self._end(REFERENCE)
         seen = {(d.x, d.y) for part in parts for d in part.detectors}
         for region in window.regions:
             self._enter(region.placed.item, region.lives, seen)
@@ -115,10 +121,12 @@ class _Builder:
             self._emit(part, -1, noisy=True)
             for d in part.detectors:  # declared to recognise what the window before has decided
                 self._detector(-1, d.kind, d.x, d.y, [(REFERENCE, d.x, d.y, 0), (-1, d.x, d.y, 0)])
+        self._end(-1)
         for index, event in enumerate(window.before.events):
             self._observe_parity(-1, index, event.placed.item)
 
     def slot(self, t: int, layer: Layer, *, committed: bool, noisy: bool) -> None:
+        self._begins.append(len(self._lines))
         births = {e.lives[0]: e for e in layer.events if isinstance(e.placed.item, Init | Handover)}
         waiting = list(enumerate(layer.events))
         for rank in sorted({r.placed.rank for r in (*layer.parts, *layer.events)}):
@@ -130,6 +138,7 @@ class _Builder:
             while committed and waiting and waiting[0][1].placed.rank == rank:
                 index, event = waiting.pop(0)
                 self._carry(t, index, event.placed.item)
+        self._end(t)
 
     def observe_frames(self, later: Sequence[Layer]) -> None:
         """``later``: the slots beyond the commit."""
@@ -145,17 +154,19 @@ class _Builder:
 
     def circuit(self) -> LocalCircuit:
         for observable, (_, lineage) in enumerate(self._observed):
-            records = []
+            records: dict[int, list[int]] = {}
             for item in lineage:
                 if isinstance(item, int):
                     line, paulis = self._cuts[item]
                     self._lines[line] += f"OBSERVABLE_INCLUDE({observable}) {paulis}\n"
                 else:
-                    records.append(self._records[item])
-            if records:
-                self._lines.append(f"OBSERVABLE_INCLUDE({observable}) {self._lookback(records)}\n")
+                    records.setdefault(item[0], []).append(self._records[item])
+            for t, own in records.items():
+                line, count = self._ends[t]
+                self._lines[line] += f"OBSERVABLE_INCLUDE({observable}) {_lookback(own, count)}\n"
+        slots = ["".join(self._lines[a:b]) for a, b in pairwise([0, *self._begins, len(self._lines)])]
         return LocalCircuit(
-            "".join(self._lines),
+            "".join(_repeated(text, len(list(same))) for text, same in groupby(slots)),
             tuple(self._detectors),
             tuple(column for column, _ in self._observed),
             tuple(self._classes),
@@ -355,13 +366,23 @@ class _Builder:
     def _detector(self, t: int, kind: int, x: int, y: int, records: Sequence[Name]) -> None:
         self._detectors.append(LocalDetector(t, kind, x - self._origin[0], y - self._origin[1]))
         self._detected.append(records)
-        self._lines.append(f"DETECTOR {self._lookback([self._records[name] for name in records])}\n")
+        self._lines.append(f"DETECTOR {_lookback([self._records[name] for name in records], len(self._records))}\n")
 
-    def _lookback(self, records: Iterable[int]) -> str:
-        return " ".join(f"rec[{r - len(self._records)}]" for r in sorted(records))
+    def _end(self, t: int) -> None:
+        """What observables read of a slot's records is written at its end: later, stim would find no loop periodic."""
+        self._ends[t] = (len(self._lines), len(self._records))
+        self._lines.append("")
 
     def _qubits(self, targets: Iterable[Coord]) -> str:
         return " ".join(str(self._qubit[c]) for c in targets)
+
+
+def _repeated(text: str, times: int) -> str:
+    return text if times == 1 else f"REPEAT {times} {{\n{text}}}\n"
+
+
+def _lookback(records: Iterable[int], count: int) -> str:
+    return " ".join(f"rec[{r - count}]" for r in sorted(records))
 
 
 def _names(t: int, records: Iterable[RecordName]) -> frozenset[Name]:

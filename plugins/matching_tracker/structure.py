@@ -17,7 +17,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 import stim
-from qcos_plugins.matching_tracker.analysis import Analysis, Flips
+from qcos_plugins.matching_tracker.analysis import Analysis, Flips, numbered
 from qcos_plugins.matching_tracker.elements import (
     Column,
     Flip,
@@ -75,7 +75,7 @@ class Structure:
     def of(cls, local: LocalCircuit, commit: int, end: int, *, join: bool) -> Structure:
         """Raises WrongFragments for a circuit that is not silent without noise."""
         try:
-            model = stim.Circuit(local.text).detector_error_model(decompose_errors=True)
+            model = stim.Circuit(local.text).detector_error_model(decompose_errors=True).flattened()
         except ValueError as error:
             # stim names the observable or detector at fault.
             raise WrongFragments(f"a window is not what it is without noise: {error}") from error
@@ -185,10 +185,9 @@ class Occurrences(NamedTuple):
     def of(cls, targets: Sequence[str]) -> Occurrences:
         """``targets``: of each error, as stim writes them."""
         words = " ^ ".join(targets).split(" ^ ") if targets else []
-        number = {text: i for i, text in enumerate(dict.fromkeys(words))}
-        piece = np.fromiter(map(number.__getitem__, words), np.intp, len(words))
+        pieces, piece = numbered(words)
         sizes = np.fromiter((text.count("^") + 1 for text in targets), np.intp, len(targets))
-        return cls(list(map(component, number)), piece, np.repeat(np.arange(len(targets)), sizes), len(targets))
+        return cls(list(map(component, pieces)), piece, np.repeat(np.arange(len(targets)), sizes), len(targets))
 
     def unseen(self, sorter: Sorter) -> set[tuple[int, ...]]:
         """What should mean nothing."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import sampled
 import stim
+from qcos_plugins.matching_tracker.analysis import Analysis, Flips
 from qcos_plugins.matching_tracker.content import Interner
 from qcos_plugins.matching_tracker.elements import LocalCircuit
 from qcos_plugins.matching_tracker.local import local_circuit
-from qcos_plugins.matching_tracker.model import Company, Errors, joined, sectors
-from qcos_plugins.matching_tracker.structure import Sorter, Structure
+from qcos_plugins.matching_tracker.model import Company, component, joined, sectors
+from qcos_plugins.matching_tracker.soundness import Gauge, mask
+from qcos_plugins.matching_tracker.structure import Edge, Sorter, Structure
 from qcos_plugins.matching_tracker.window import region_windows
 
 from qcosd.qec.calibration import Calibration
@@ -46,33 +49,73 @@ def locals_of(program: FragmentProgram, step: int, *, tagged: bool = True) -> It
 @pytest.mark.parametrize("join", [True, False])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_errors_fall_into_edges_as_one_by_one(name: str, join: bool) -> None:
+    """One error after the other, from a model for which no loop was folded."""
     compared = 0
     for local, commit, end in locals_of(PROGRAMS[name](3), 2):
-        structure = Structure.of(local, commit, end, join=join)
-        slots = [d.slot for d in local.detectors]
-        sorter = Sorter(slots, commit, sum(t < 0 for t in slots), sum(t < end for t in slots), len(local.columns))
-        model = stim.Circuit(local.text).detector_error_model(decompose_errors=True)
-        # Lines with other tags are the same error, which counts once.
-        untagged = "\n".join(dict.fromkeys(f"error(0.1) {line.partition(') ')[2]}" for line in lines_of(model)))
-        found = Errors(stim.DetectorErrorModel(untagged))
-        errors = [components for _, components in found]
-        sector = sectors(piece.detectors for piece in found.components() if piece.detectors)
-        expected = []
-        for error in errors:
-            whole = joined(error, sector) if join and len(error) > 1 else error
-            expected.append([edge for piece in whole if (edge := sorter.edge(piece)) is not None])
-        expected = [error for error in expected if error]
-        ends = [0, *np.cumsum(structure.company.sizes).tolist()]
-        edges = structure.company.edge.tolist()
-        assert [edges[a:b] for a, b in pairwise(ends)] == expected
-        assert structure.edges[: len(sorter.edges)] == sorter.edges
-        assert structure.flips.errors == len(expected)
-        compared += len(expected)
+        compared += compare(local, commit, end, join)
     assert compared > 500
 
 
-def lines_of(model: stim.DetectorErrorModel) -> list[str]:
-    return [line for line in str(model).split("\n") if line.startswith("error")]
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_errors_fall_into_edges_as_one_by_one_at_distance_five(name: str) -> None:
+    folded = 0
+    for local, commit, end in locals_of(PROGRAMS[name](5), 5):
+        compare(local, commit, end, True)
+        folded += "REPEAT" in local.text
+    assert folded
+
+
+def compare(local: LocalCircuit, commit: int, end: int, join: bool) -> int:
+    """The number of errors that are equal; all have to be."""
+    slots = [d.slot for d in local.detectors]
+    sorter = Sorter(slots, commit, sum(t < 0 for t in slots), sum(t < end for t in slots), len(local.columns))
+    model = stim.Circuit(local.text).detector_error_model(decompose_errors=True, flatten_loops=True)
+    direct = Analysis(model, local.classes)
+    errors = [[component(text) for text in targets.split(" ^ ")] for targets in direct.targets]
+    errors = [[piece for piece in error if piece.detectors] for error in errors]
+    sector = sectors(piece.detectors for error in errors for piece in error)
+    expected: list[list[int]] = []
+    for error in errors:
+        whole = joined(error, sector) if join and len(error) > 1 else error
+        expected.append([edge for piece in whole if (edge := sorter.edge(piece)) is not None])
+
+    structure = Structure.of(local, commit, end, join=join)
+    ends = [0, *np.cumsum(structure.company.sizes).tolist()]
+    edges = structure.company.edge.tolist()
+    found = [edges[a:b] for a, b in pairwise(ends)]
+    own = flips_of(structure.edges, found, structure.flips)
+    assert own == flips_of(sorter.edges, expected, direct.flips)
+    # Which of the equivalent effects of an edge is taken depends on the order of errors.
+    gauge = Gauge(local.gauges)
+    artifacts = [local.detectors.index(d) for d in structure.artifacts]
+    meaning = meaning_of(structure.edges, {e for error in found for e in error}, gauge, len(local.columns), artifacts)
+    wanted = {e for error in expected for e in error}
+    assert meaning == meaning_of(sorter.edges, wanted, gauge, len(local.columns), list(sorter.artifacts))
+    return len(own)
+
+
+def flips_of(edges: list[Edge], errors: list[list[int]], flips: Flips) -> Counter[tuple[object, int]]:
+    """The flips of each class that the errors of the same edges consist of."""
+    found: Counter[tuple[object, int]] = Counter()
+    for error, kind, exponent in zip(flips.error.tolist(), flips.kind.tolist(), flips.exponent.tolist(), strict=True):
+        if errors[error]:
+            found[tuple(sorted(edges[edge].detectors for edge in errors[error])), kind] += exponent
+    return found
+
+
+def meaning_of(
+    edges: list[Edge], occurring: set[int], gauge: Gauge, columns: int, artifacts: list[int]
+) -> dict[tuple[int, ...], tuple[bool, int, list[int]]]:
+    """What each edge does to observables, up to their gauge, and to detectors beyond the commit."""
+    return {
+        (edge := edges[number]).detectors: (
+            edge.committed,
+            gauge.reduced(mask([effect for effect in edge.effects if effect < columns])),
+            sorted(artifacts[effect - columns] for effect in edge.effects if effect >= columns),
+        )
+        for number in occurring
+    }
 
 
 def test_edges_of_one_error_are_all_paired() -> None:

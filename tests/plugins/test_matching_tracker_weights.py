@@ -73,7 +73,9 @@ def test_the_model_at_any_rates_is_that_of_stim(name: str, even: bool) -> None:
                 local_circuit(region, min(D, end - start), end - start, D, rates, offset=OFFSET, tagged=tagged)
                 for tagged in (False, True)
             ]
-            expected, tagged = (stim.Circuit(c.text).detector_error_model(decompose_errors=True) for c in circuits)
+            expected, tagged = (
+                stim.Circuit(c.text).detector_error_model(decompose_errors=True, flatten_loops=True) for c in circuits
+            )
             classes = circuits[1].classes
             assert all(c.where is None for c in classes) == even
             analysis = Analysis(tagged, classes)

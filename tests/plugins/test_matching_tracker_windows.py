@@ -149,7 +149,7 @@ def committed(found: set[frozenset[tuple[int, int, int, int]]], start: int, comm
 def test_the_reference_round_is_noiseless_and_the_round_after_it_is_not() -> None:
     slots = contents(sampled.memory(D, 9))
     (region,) = region_windows(slots[2], slots[3:9])
-    text = local_circuit(region, 3, 6, D, RATES).text
+    text = str(stim.Circuit(local_circuit(region, 3, 6, D, RATES).text).flattened())
     reference, _, rest = text.partition("DEPOLARIZE1")
     assert "ERROR" not in reference
     assert "DEPOLARIZE2" not in reference
