@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,3 +161,20 @@ def test_a_plugin_killed_in_the_middle_changes_nothing(daemon: DaemonWorld, vict
         if done.document["restarts"]:
             return
     raise AssertionError("no kill met a batch")
+
+
+def test_what_one_daemon_built_for_decoding_another_one_finds(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+
+    def files() -> dict[str, int]:
+        """A file that is written again is another one."""
+        return {file.name: file.stat().st_ino for file in (tmp_path / "cache" / "templates").iterdir()}
+
+    first = run(world, "bell", "--shots", 20, "--seed", 3, "--distance", 3)
+    built = files()
+    assert built
+    second = run(world, "bell", "--shots", 20, "--seed", 3, "--distance", 3)
+    assert files() == built
+    assert first["counts"] == second["counts"]
