@@ -17,7 +17,7 @@ from qcosd.core.jobs import Ended
 from qcosd.core.lifecycle import State, Trigger
 from qcosd.core.peers import Peer
 from qcosd.core.requests import Refused, Reply, Slot
-from qcosd.protocol import Message, Side, Type
+from qcosd.protocol import EXIT_BUS_SILENT, Message, Side, Type
 
 if TYPE_CHECKING:
     from qcosd.core.kernel import Kernel
@@ -63,7 +63,9 @@ def _ping(kernel: Kernel, call: Call) -> Reply:
 
 
 def _goodbye(kernel: Kernel, call: Call) -> None:
-    kernel.goodbye(call.peer, call.body.get("reason", "left"), call.now)
+    # One that was told nothing by a kernel which is here blames the kernel, whatever it has in hand.
+    blamed = call.body.get("status") != EXIT_BUS_SILENT
+    kernel.goodbye(call.peer, call.body.get("reason", "left"), call.now, blamed=blamed)
 
 
 def _ready(kernel: Kernel, call: Call) -> None:
@@ -113,8 +115,6 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
     if kernel.draining:
         raise Refused("shutting_down", "the kernel is draining and takes no new jobs")
     _refuse_when_fenced(kernel)
-    if kernel.journal_fault:
-        raise Refused("no_space", f"the journal cannot be written: {kernel.journal_fault}")
     inputs = call.body["inputs"]
     for kind, sha in inputs.items():
         if not kernel.blobs.has(sha):
@@ -162,11 +162,11 @@ def _refuse_unknown_components(kernel: Kernel, use: object, option: str) -> None
 
 def _job_list(kernel: Kernel, call: Call) -> Reply:
     rows = kernel.jobs.newest(call.body.get("limit", LISTED))
-    return Reply(Type.JOB_LISTING, {"jobs": rows}, after=kernel.outbox.position)
+    return Reply(Type.JOB_LISTING, {"jobs": rows}, after=kernel.jobs.position)
 
 
 def _document(kernel: Kernel, job: Job | Ended, now: float) -> Reply:
-    return Reply(Type.JOB_DOCUMENT, {"document": kernel.jobs.document(job, now)}, after=kernel.outbox.position)
+    return Reply(Type.JOB_DOCUMENT, {"document": kernel.jobs.document(job, now)}, after=job.position)
 
 
 def _job_show(kernel: Kernel, call: Call) -> Reply:

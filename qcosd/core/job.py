@@ -86,6 +86,7 @@ class Job:
     held_by: str = ""  # what it waits for that is not there
     story: Story = field(default_factory=Story)
     # volatile
+    position: int = 0  # of the last record about it in this boot
     state: JobState = JobState.QUEUED
     cause: str = ""
     error: dict[str, Any] | None = None

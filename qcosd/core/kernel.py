@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from qcosd.core import events, inspection, recovery
+from qcosd.core import events, inspection, journal_fault, recovery
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
@@ -110,11 +110,11 @@ class Kernel:
         self.supervisor.stop_all(now)
         self.requests.refuse_all(Refused("shutting_down"))
 
-    def goodbye(self, peer: Peer, reason: str, now: float) -> None:
-        """A peer leaves of its own accord: whatever it holds is given back, whoever waits for it is answered."""
+    def goodbye(self, peer: Peer, reason: str, now: float, *, blamed: bool) -> None:
+        """A peer leaves of its own accord: whatever it holds is given back, and to blame or not; whoever waits for it is answered."""
         instance = self._part(peer)
         if instance is not None:
-            self._lose(instance, reason, now)
+            self._lose(instance, reason, now, blamed=blamed)
             self.supervisor.gone(instance, reason, now)
 
     def log(self, text: str, **fields: Any) -> None:
@@ -182,6 +182,7 @@ class Kernel:
                     return
                 if self.requests.recall(slot, message, now):
                     return
+            journal_fault.refuse_changes(self, message, peer.side is Side.CLIENT)
             reply = HANDLERS[message.type](self, Call(peer, message, slot, now))
         except Refused as refused:
             self.counters["late" if refused.name == "late" else "refused"] += 1
@@ -233,9 +234,9 @@ class Kernel:
         self.blobs.goodbye(peer.address)
         return self.supervisor.of_incarnation(peer.incarnation) if peer.incarnation else None
 
-    def _lose(self, instance: Instance, reason: str, now: float) -> None:
+    def _lose(self, instance: Instance, reason: str, now: float, *, blamed: bool = True) -> None:
         """A process has ended or is about to: its leases go back."""
-        instance.excused |= self.reports.lost(instance, reason, now)
+        instance.excused |= self.reports.lost(instance, reason, now, blamed=blamed)
 
     def _on_subscribe(self, event: events.Subscribe, now: float) -> None:
         if not event.on:
@@ -290,13 +291,6 @@ class Kernel:
     def _on_vitals(self, event: events.Vitals, now: float) -> None:
         self.liveness.seen(event.incarnation, event.cpu, now)
 
-    def _on_journal_health(self, event: events.JournalHealth, now: float) -> None:
-        if event.fault != self.journal_fault:
-            self.journal_fault = event.fault
-            self.scheduler.works.silence(bool(event.fault), now)
-            text = "the journal cannot be written" if event.fault else "the journal can be written again"
-            self.log(text, reason=event.fault or "-")
-
     def _on_blob_written(self, event: events.BlobWritten, now: float) -> None:
         self.blobs.written(event.ticket, event.offset, event.error, now)
 
@@ -329,7 +323,7 @@ class Kernel:
             case "retry":
                 self.scheduler.stir()
             case "collect":
-                self.collector.collect(now)
+                self.collector.collect(now, not self.journal_fault)
 
     # After every event
 
@@ -391,7 +385,7 @@ EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
     events.Vitals: Kernel._on_vitals,
     events.LogLine: Kernel._on_log_line,
     events.Durable: Kernel._on_durable,
-    events.JournalHealth: Kernel._on_journal_health,
+    events.JournalHealth: journal_fault.on_health,
     events.Space: inspection.on_space,
     events.LogTail: inspection.on_log_tail,
     events.BlobWritten: Kernel._on_blob_written,

@@ -147,7 +147,8 @@ class Requests:
             self._outbox.append(RecordType.REQUEST_KEY, now, **self._body(slot.key, kept, reply))
             joined, kept.joined = kept.joined, []
         self._outbox.send(
-            slot.peer.channel, slot.peer.address, reply.type, reply.body, id=slot.id, payload=reply.payload, after=reply.after
+            slot.peer.channel, slot.peer.address, reply.type, reply.body,
+            id=slot.id, payload=reply.payload, after=reply.after, asked=slot.type,
         )  # fmt: skip
         for other in joined:
             self.answer(other, reply, now)
@@ -157,7 +158,9 @@ class Requests:
         if not slot.pending:
             return
         self._close(slot)
-        self._outbox.error(slot.peer.channel, slot.peer.address, slot.id, refused.name, refused.text, refused.details)
+        self._outbox.error(
+            slot.peer.channel, slot.peer.address, slot.id, refused.name, refused.text, refused.details, slot.type
+        )
         if slot.key is not None and (kept := self._keys.get(slot.key)) is not None and kept.reply is None:
             self._forget_key(slot.key)
             for other in kept.joined:

@@ -16,7 +16,7 @@ from qcosd.core.image import Image
 from qcosd.core.lifecycle import ALIVE, TABLE, Action, State, Trigger
 from qcosd.core.manifest import Manifest
 from qcosd.core.outbox import Outbox
-from qcosd.core.patience import patience
+from qcosd.core.patience import OWED, patience
 from qcosd.core.records import RecordType
 from qcosd.protocol import Type
 
@@ -38,6 +38,7 @@ class Supervisor:
         if len(self.components) != len(manifests):
             raise ValueError("two manifests have the same name")
         self.stopping = False
+        self._silenced = False  # processes are not started, nor told anything: the journal cannot be written
         self.version = 0  # grows whenever a component may have become serviceable or ceased to be
 
     # Start and stop
@@ -238,12 +239,19 @@ class Supervisor:
 
     def timeout(self, instance: Instance, now: float) -> None:
         """The timer of the instance's state has run out."""
+        if self._silenced and instance.state in OWED and not self.stopping:
+            return self._set_timer(instance, now, entered=False)
         if instance.state is State.STARTING:
             instance.fault = f"not ready within {instance.component.manifest.readiness_timeout:g} s"
         elif instance.state is State.AWAITED:
             instance.fault = f"did not connect within {patience(instance, self._limits):g} s"
         instance.cause = instance.fault or instance.cause
         self.fire(instance, Trigger.TIMEOUT, now)
+
+    def silence(self, on: bool, now: float) -> None:
+        """What processes are told does not reach them from now on, or does again."""
+        self._silenced = on
+        self.postpone(now)
 
     def postpone(self, now: float) -> None:
         """Nobody could have kept a promise, since the daemon itself was held up: whoever owes something gets its time anew."""

@@ -24,6 +24,7 @@ START_HINT = "start one with `qcosd` or `systemctl start qcosd`, or name one wit
 HINTS = {
     "key_conflict": "give another --key, or the very FILE and options of the first time; `qcosctl job list` shows the jobs",
     "no_such_job": "`qcosctl job list` shows those that are remembered",
+    "no_space": "`qcosctl doctor` says whether it is the journal; free space in the state directory, or make it writable",
     "no_such_plugin": "`qcosctl plugin list` shows those that there are",
 }
 """What to do about a request that the daemon refused, by the name of the error."""

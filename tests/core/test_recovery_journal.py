@@ -104,8 +104,8 @@ def test_a_journal_that_cannot_be_written_refuses_new_jobs_and_keeps_accepted_on
     rig = Rig(HELLO)
     client = rig.client()
     job = submit(rig, client)
-    rig.feed(JournalHealth("no space left on device"))
     body = {"inputs": {"greeting": rig.put(client, b"program")}, "options": {"target": "greeted"}}
+    rig.feed(JournalHealth("no space left on device"))
     assert rig.refusal(client, Type.JOB_SUBMIT, body) == "no_space"
     assert rig.ask(client, Type.STATUS).body["state"] == "degraded"
     rig.work("hello")
