@@ -279,7 +279,7 @@ SPECS: dict[Type, Spec] = {
         Field("plugins", list_of(MAP), "rows")),
     Type.PLUGIN_START: _spec((_C,), "Start a component that was stopped.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_STOP: _spec((_C,), "Stop a component in order, and keep it stopped.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
-    Type.PLUGIN_RESTART: _spec((_C,), "Stop a component in order and start it again.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
+    Type.PLUGIN_RESTART: _spec((_C,), "Stop a component in order and start it again, one process after the other. With a key: once, also if the daemon dies meanwhile.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_KILL: _spec((_C,), "SIGKILL; another process is started at once, and nobody pays for the death.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_RESET: _spec((_C,), "Forget the deaths of a component; start it if it had failed.", *_PLUGIN, replies=(Type.ACK,), keyed=True),
     Type.PLUGIN_FAULT: _spec((_P, _C), "Pass FAULT on to a component, or freeze it: the kernel sends SIGSTOP, and notices like anybody else. A plugin needs the right `fault`.", *_PLUGIN,

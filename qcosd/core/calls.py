@@ -14,7 +14,7 @@ from qcosd.core.events import Channel
 from qcosd.core.given_plan import GivenPlan
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Ended
-from qcosd.core.lifecycle import State, Trigger
+from qcosd.core.lifecycle import ALIVE, Trigger
 from qcosd.core.peers import Peer
 from qcosd.core.requests import Refused, Reply, Slot
 from qcosd.protocol import EXIT_BUS_SILENT, Message, Side, Type
@@ -321,10 +321,14 @@ def _command(kernel: Kernel, call: Call, trigger: Trigger, want: str) -> Reply |
     if trigger is not Trigger.STOP:
         _refuse_when_fenced(kernel)
     component = _component(kernel, call)
-    kernel.supervisor.command(component, trigger, call.now)
-    if {instance.state for instance in component.instances} == {State.READY if want == "up" else State.DOWN}:
-        return Reply(Type.ACK)
+    processes = [instance.incarnation for instance in component.instances if instance.state in ALIVE]
+    begun = kernel.requests.begin(call.open_slot, processes, call.now)
+    if begun is None:
+        kernel.supervisor.command(component, trigger, call.now)
+    elif trigger is Trigger.RESTART:
+        kernel.supervisor.roll(component, list(begun), call.now)
     kernel.requests.park(call.open_slot, f"plugin.{component.name}", want)
+    kernel.answer_component(component, call.now)
     return None
 
 

@@ -177,13 +177,9 @@ class Job:
     def progress(self) -> dict[str, Any]:
         """State of its topic."""
         return {
-            "job": self.id,
-            "state": str(self.state),
-            "cause": self.cause or None,
-            "stage": self.stage,
-            "fraction": round(self.fraction, 4),
-            "batches": {"done": len(self.batches.finished), "total": len(self.batches.sizes)},
-        }
+            "job": self.id, "state": str(self.state), "cause": self.cause or None, "stage": self.stage,
+            "fraction": round(self.fraction, 4), "batches": {"done": len(self.batches.finished), "total": len(self.batches.sizes)},
+        }  # fmt: skip
 
     # What the journal has of it
 

@@ -62,15 +62,9 @@ class Jobs:
         terms = Terms.of(options, self._limits)
         self.last += 1
         body = {
-            "job": str(self.last),
-            "owner": owner,
-            "inputs": inputs,
-            "options": options,
-            "terms": terms.table(),
-            "planned": given.artifacts,
-            "providers": given.providers,
-            "facts": given.facts,
-        }
+            "job": str(self.last), "owner": owner, "inputs": inputs, "options": options, "terms": terms.table(),
+            "planned": given.artifacts, "providers": given.providers, "facts": given.facts,
+        }  # fmt: skip
         self._outbox.append(RecordType.JOB_ACCEPTED, now, **body)
         job = accepted(body, now + self._outbox.wall)
         self._note_position(job)

@@ -25,7 +25,8 @@ def on_health(kernel: Kernel, event: JournalHealth, now: float) -> None:
         return
     kernel.journal_fault = event.fault
     kernel.scheduler.works.silence(bool(event.fault), now)
-    kernel.supervisor.silence(bool(event.fault), now)
+    kernel.supervisor.silenced = bool(event.fault)
+    kernel.supervisor.postpone(now)
     text = "the journal cannot be written" if event.fault else "the journal can be written again"
     kernel.log(text, reason=event.fault or "-")
 

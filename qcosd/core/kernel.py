@@ -338,7 +338,7 @@ class Kernel:
             row = instance.describe(now)
             del row["uptime"]  # it changes without an event
             self.topics.publish(f"plugin.{instance.name}", row)
-            self._answer_component(instance.component, now)
+            self.answer_component(instance.component, now)
         for job in self.jobs.take_ended():
             for slot in self.requests.parked(job.topic):
                 self.requests.answer(slot, Reply(Type.JOB_DOCUMENT, {"document": self.jobs.document(job, now)}), now)
@@ -352,13 +352,14 @@ class Kernel:
             self.log("stopped")
             self.outbox.put(Exit(0))
 
-    def _answer_component(self, component: Component, now: float) -> None:
+    def answer_component(self, component: Component, now: float) -> None:
         """Answer who waits for a component to be up or down."""
         states = {instance.state for instance in component.instances}
         if not states <= SETTLED:
             return
         for slot in self.requests.parked(f"plugin.{component.name}"):
-            if (slot.want == "up" and State.READY in states) or (slot.want == "down" and states == {State.DOWN}):
+            up = State.READY in states and State.FAILED not in states
+            if up if slot.want == "up" else states == {State.DOWN}:
                 self.requests.answer(slot, Reply(Type.ACK), now)
             elif State.FAILED in states:
                 self.requests.refuse(slot, Refused("no_provider", f"{component.name} has failed: {component.failed}"))

@@ -29,6 +29,7 @@ class Outbox:
     def __init__(self) -> None:
         self.boot = 0
         self.position = 0  # of the record appended last
+        self.patient = False  # what the present event does to processes waits for its records
         self.wall = 0.0  # to be added to a monotonic time for seconds since the epoch
         self._effects: list[Effect] = []
         self._records: list[Record] = []
@@ -40,10 +41,11 @@ class Outbox:
     def take(self) -> list[Effect]:
         """All effects since the last call."""
         effects, self._effects = self._effects, []
+        patient, self.patient = self.patient, False
         if not self._records:
             return effects
         records, self._records = tuple(self._records), []
-        held = [e if e.after or _may_go(e) else replace(e, after=self.position) for e in effects]
+        held = [e if e.after or _may_go(e, patient) else replace(e, after=self.position) for e in effects]
         return [Append(records, self.position), *held]
 
     def append(self, kind: RecordType, now: float, **body: Any) -> None:
@@ -60,6 +62,7 @@ class Outbox:
         self.send(channel, address, Type.ERROR, {"error": error_table(name, text, details)}, id=id, asked=asked)
 
 
-def _may_go(effect: Effect) -> bool:
-    said = isinstance(effect, Send) and effect.message.type in SAYS_NOTHING
-    return said or isinstance(effect, NOBODY_HEARS)
+def _may_go(effect: Effect, patient: bool) -> bool:
+    if isinstance(effect, Send):
+        return effect.message.type in SAYS_NOTHING
+    return isinstance(effect, NOBODY_HEARS) and not (patient and isinstance(effect, Signal))

@@ -38,7 +38,7 @@ class Supervisor:
         if len(self.components) != len(manifests):
             raise ValueError("two manifests have the same name")
         self.stopping = False
-        self._silenced = False  # processes are not started, nor told anything: the journal cannot be written
+        self.silenced = False  # processes are not started, nor told anything: the journal cannot be written
         self.version = 0  # grows whenever a component may have become serviceable or ceased to be
 
     # Start and stop
@@ -91,14 +91,23 @@ class Supervisor:
             self.fire(instance, Trigger.KILL, now)
 
     def command(self, component: Component, trigger: Trigger, now: float) -> None:
-        """What an operator wants of all processes of a component: START, STOP, RESTART or RESET."""
+        """What an operator wants of all processes of a component: START, STOP, RESTART (of those that are ready one after the other) or RESET."""
         component.wanted = trigger is not Trigger.STOP and (component.wanted or trigger is not Trigger.RESET)
         component.failed = ""
         if trigger is Trigger.RESET:
             component.deaths.clear()
         self._record(component, now)
-        for instance in list(component.instances):
+        ready = [i.incarnation for i in component.instances if trigger is Trigger.RESTART and i.state is State.READY]
+        for instance in [i for i in component.instances if i.incarnation not in ready]:
             self.fire(instance, trigger, now)
+        if trigger in (Trigger.RESTART, Trigger.STOP):
+            self.roll(component, ready, now)
+
+    def roll(self, component: Component, incarnations: list[int], now: float) -> None:
+        """Restart these processes, each when all others are ready."""
+        component.rolling = incarnations
+        if (instance := component.next_rolling()) is not None and not self.stopping:
+            self.fire(instance, Trigger.RESTART, now)
 
     def advance(self, now: float) -> None:
         """Start what waits and has what it needs; when stopping, stop what nobody alive needs."""
@@ -206,9 +215,7 @@ class Supervisor:
         instance.address, instance.cause = None, reason
         self.fire(instance, Trigger.GONE, now)
 
-    def kill(
-        self, instance: Instance, fault: str, now: float, *, guilty: bool = False, blameless: bool = False
-    ) -> None:
+    def kill(self, instance: Instance, fault: str, now: float, *, guilty: bool = False, blameless: bool = False) -> None:  # fmt: skip
         """Put an end to a process that is at fault. ``guilty``: whatever it has in hand is not to blame for that.
         ``blameless``: it is killed for reasons of somebody else, and nobody pays."""
         if instance.state in ALIVE:
@@ -226,7 +233,7 @@ class Supervisor:
         if trigger is Trigger.GAVE_UP:
             if rule.policy == "always":
                 reason = f"died {len(component.deaths)} times within {rule.within:g} s; the last time: {reason}"
-            component.failed = reason
+            component.failed, component.rolling = reason, []
             self._record(component, now)
         instance.cause = reason if trigger in (Trigger.DIED, Trigger.GAVE_UP) else ""
         instance.address, instance.pid = None, 0
@@ -239,7 +246,7 @@ class Supervisor:
 
     def timeout(self, instance: Instance, now: float) -> None:
         """The timer of the instance's state has run out."""
-        if self._silenced and instance.state in OWED and not self.stopping:
+        if self.silenced and instance.state in OWED and not self.stopping:
             return self._set_timer(instance, now, entered=False)
         if instance.state is State.STARTING:
             instance.fault = f"not ready within {instance.component.manifest.readiness_timeout:g} s"
@@ -247,11 +254,6 @@ class Supervisor:
             instance.fault = f"did not connect within {patience(instance, self._limits):g} s"
         instance.cause = instance.fault or instance.cause
         self.fire(instance, Trigger.TIMEOUT, now)
-
-    def silence(self, on: bool, now: float) -> None:
-        """What processes are told does not reach them from now on, or does again."""
-        self._silenced = on
-        self.postpone(now)
 
     def postpone(self, now: float) -> None:
         """Nobody could have kept a promise, since the daemon itself was held up: whoever owes something gets its time anew."""
@@ -279,6 +281,7 @@ class Supervisor:
             instance.since = now if instance.state is not before else instance.since
             if instance.state is State.READY:
                 instance.cause, instance.stood = "", True
+                self.roll(component, component.rolling, now)
             self._set_timer(instance, now, entered=instance.state is not before)
             self._changed[instance] = None
             self._promote(component)
@@ -325,9 +328,8 @@ class Supervisor:
 
     def _record(self, component: Component, now: float) -> None:
         """What an operator wants, and whether the component has failed, must survive the daemon."""
-        self._outbox.append(
-            RecordType.COMPONENT, now, component=component.name, wanted=component.wanted, failed=component.failed
-        )
+        said = {"wanted": component.wanted, "failed": component.failed}
+        self._outbox.append(RecordType.COMPONENT, now, component=component.name, **said)
 
     def _act(self, instance: Instance, action: Action, now: float) -> None:
         match action:

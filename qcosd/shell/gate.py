@@ -92,6 +92,8 @@ def destination_of(effect: Effect) -> Hashable:
             return "granted", effect.topic  # comes before whatever is published from then on, and waits for nothing
         case Publish():
             return "topic", effect.topic
+        case Signal() if effect.after:
+            return "signal", effect.incarnation  # somebody's wish: those that stop the daemon do not wait behind it
         case Spawn() | Signal():
             return "incarnation", effect.incarnation
         case BlobWrite() | BlobDrop() | BlobRead() | BlobDelete():
