@@ -10,6 +10,7 @@ NAME is a case, or `speed` for what takes a minute in all (the cases marked *):
   reweight  new error rates for the windows of a program, and their checks, beside building them
   journal  appends to the journal: how long each takes, and how many a second when many wait
   decoders  each decoder that is admitted, beside plain matching
+  adapter  a round of the simulated machine beside bare stim, a block on the stream to the tracker beside bare pyzmq
   flood   round trip of a plugin's PING while a client floods the daemon, beside the same without it
   recovery  kill -9 until ready again: a plugin, one with a warm spare, the daemon; beside bare asyncio, runit, systemd
   dead-time  between the end of a job and the beginning of the next one on the same component, both waiting
@@ -268,6 +269,12 @@ def bench_tracker(case: str) -> list[Row]:
     return bench_decoders.rows(row, case)
 
 
+def bench_adapter() -> list[Row]:
+    import bench_adapter as case  # beside this file
+
+    return case.rows(row)
+
+
 def bench_journal() -> list[Row]:
     import bench_journal  # beside this file
 
@@ -308,6 +315,7 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "journal": bench_journal,
     "reweight": partial(bench_tracker, "reweight"),
     "decoders": partial(bench_tracker, "decoders"),
+    "adapter": bench_adapter,
     "flood": bench_flood,
     "recovery": bench_recovery,
     "dead-time": bench_dead_time,

@@ -22,7 +22,7 @@ Message = tuple[Block, Frames] | tuple[Calibrated, bytes] | tuple[Discard, npt.N
 MAX_REASON = 200  # characters of a discard's reason: it becomes a key of the result
 
 _BLOCK = {
-    **dict.fromkeys(("batch", "shots", "fragment", "slot", "round", "rec_start", "t_hw_ns"), int),
+    **dict.fromkeys(("batch", "shots", "fragment", "slot", "round", "rec_start", "t_hw_ns", "stalled"), int),
     **dict.fromkeys(("path", "kind", "status"), str),
     "last": bool,
 }
@@ -50,6 +50,8 @@ def read(header: Mapping[str, Any], payload: Sequence[bytes]) -> Message:
 def check_block(block: Block) -> Block:
     """The block, if each field is of its type and the names in it exist.  Raises StreamFault."""
     _demand_types(block, _BLOCK)
+    if block.late_ns is not None:
+        _demand_types(block, {"late_ns": int})
     if block.kind not in KINDS or block.status not in STATUS:
         raise StreamFault(f"a block of kind {block.kind!r} and status {block.status!r}", path=block.path)
     if not all(type(m) is int and m >= 0 for m in block.m):
@@ -63,6 +65,8 @@ def check_block(block: Block) -> Block:
         raise StreamFault(f"payload {block.payload!r} with status {block.status}", path=block.path, slot=block.round)
     if block.shots < 1 or min(block.fragment, block.slot, block.round, block.rec_start) < 0:
         raise StreamFault("a block counts below zero, or has no shots", path=block.path)
+    if min(block.stalled, block.late_ns or 0) < 0:
+        raise StreamFault("a block left before its time", path=block.path)
     return block
 
 

@@ -21,9 +21,12 @@ COUNTED = (
     "rounds_lost",
     "rounds_late",
     "calibration",
+    "stall_rounds",
+    "busy_ns",
+    "busy_rounds",
 )
 
-VOLATILE = ("latency_us", "templates_missed")
+VOLATILE = ("latency_us", "templates_missed", "lateness_us", "stall_rounds", "decode_us_per_round")
 """Of a summary's sums: what the same batch need not come to again."""
 
 BIT_ORDER = "one character per classical bit, c[0] first, registers in order of declaration, separated by a space"
@@ -62,6 +65,9 @@ class Outcomes:
     ``rounds``: int64 (shots,), QEC rounds that each shot went through.  ``detectors``: of the path on which every decision is
     0; ``detectors_total``: over all shots and the paths they took.  ``paths``: shots of each path that ended.
     ``latency_us``: windows by time from the arrival of their last slot to the end of their commit, see `latency_label`.
+    ``lateness_us``: in the same way, blocks by how late they left hardware's clock, if it has one; ``stall_rounds``: for how
+    many rounds it stood still.  ``busy_ns``: what was spent on ``busy_rounds`` rounds of the batch; those for which
+    something had to be built first are left out, as it is kept.
 
     ``applied``: as ``bits``, what constant and conditional Paulis added to them.  ``discarded``: bool (shots,), shots that
     count in no total, and ``discards`` how many for which reason.  ``records_missing``: records without a value, summed over
@@ -84,6 +90,10 @@ class Outcomes:
     windows: int = 0
     templates_missed: int = 0
     latency_us: Counter[str] = field(default_factory=Counter)
+    lateness_us: Counter[str] = field(default_factory=Counter)
+    stall_rounds: int = 0
+    busy_ns: int = 0
+    busy_rounds: int = 0
     records: dict[str, Bits] = field(default_factory=dict)
     missing: dict[str, Bits] = field(default_factory=dict)
     members: dict[str, np.ndarray] = field(default_factory=dict)
@@ -115,7 +125,7 @@ class Outcomes:
             pack(self.unread).tobytes(),
             self.paths,
             {name: members(own, shots) for name, own in self.members.items()},
-            [dict(counter) for counter in (self.latency_us, self.discards)],
+            [dict(counter) for counter in (self.latency_us, self.lateness_us, self.discards)],
             [getattr(self, name) for name in COUNTED],
         ]
 
@@ -132,7 +142,7 @@ class Outcomes:
         self.unread[numbers(unread, shots)] = True
         self.paths = dict(paths)
         self.members = {name: numbers(data, shots) for name, data in own.items()}
-        self.latency_us, self.discards = map(Counter, counters)
+        self.latency_us, self.lateness_us, self.discards = map(Counter, counters)
         for name, value in zip(COUNTED, counted, strict=True):
             setattr(self, name, value)
 
@@ -180,6 +190,9 @@ class Outcomes:
                 "calibrations": {self.calibration or plans.calibration.id: len(self.rounds)},
                 "rounds_total": int(accepted.sum()),
                 "latency_us": dict(self.latency_us),
+                "lateness_us": dict(self.lateness_us),
+                "stall_rounds": self.stall_rounds,
+                "decode_us_per_round": {"busy_us": self.busy_ns // 1000, "rounds": self.busy_rounds},
                 "windows": self.windows,
                 "templates_missed": self.templates_missed,
             },

@@ -31,7 +31,7 @@ Reply = Acknowledgement | tuple[Decided, Bits]
 ERASED = "erased"
 NOT_DECODED = "missing records"
 
-CHECKPOINT = b"\x01"
+CHECKPOINT = b"\x02"
 """Version of checkpoints, their first byte."""
 
 
@@ -146,9 +146,9 @@ class Tracker:
         Raises StreamFault, and takes nothing, if it is not the block that must come next; Aborted, if it says that none
         will.
         """
+        began, built = self._clock() if self._clock else 0.0, self.plans.templates.misses
         path = self._check(block)
         bits, missing = records(block, frames)
-        began = self._clock() if self._clock else 0.0
         self._batch = block.batch
         self._began = True
         above = block.path
@@ -172,7 +172,17 @@ class Tracker:
         replies: list[Reply] = [Acknowledgement(path.name, path.received, path.committed)]
         if path.complete:
             self._end(path, replies)
+        self._time(block, began, built)
         return replies
+
+    def _time(self, block: Block, began: float, built: int) -> None:
+        outcomes = self._outcomes
+        outcomes.stall_rounds += block.stalled
+        if block.late_ns is not None:
+            outcomes.lateness_us[latency_label(block.late_ns / 1e9)] += 1
+        if self._clock and built == self.plans.templates.misses:
+            outcomes.busy_ns += round(1e9 * (self._clock() - began))
+            outcomes.busy_rounds += len(block.m)
 
     def outcomes(self) -> Outcomes:
         """Raises StreamFault while a path is open."""

@@ -91,6 +91,20 @@ def test_the_same_seed_gives_the_same_counts_everywhere(world: World, daemon: Da
     assert other["counts_undecoded"] != first["counts_undecoded"]
 
 
+def test_the_clock_of_the_machine_changes_no_bit(daemon: DaemonWorld) -> None:
+    options = ("--shots", 200, "--batch", 100, "--noise", 0.003, "--seed", 77)
+    virtual = run(daemon, "branch", *options)
+    timed = run(daemon, "branch", *options, "--set", "round_time=1e-4")
+    steady = run(daemon, "branch", *options, "--set", "round_time=1e-4", "--set", "can_pause=false")
+    for document in (timed, steady):
+        assert document["counts"] == virtual["counts"]
+        assert document["counts_undecoded"] == virtual["counts_undecoded"]
+        assert document["lateness_us"]["p50"] <= document["lateness_us"]["p999"]
+        assert document["stall_rounds"] > 0, "a decision takes time"
+    assert (virtual["lateness_us"], virtual["stall_rounds"]) == (None, 0)
+    assert virtual["decode_us_per_round"] > 0
+
+
 @pytest.mark.parametrize(
     "program", [name for name in EXAMPLE_OUTCOMES if "if (" in (EXAMPLES / f"{name}.qasm").read_text()]
 )
