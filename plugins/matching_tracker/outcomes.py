@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from qcos_plugins.matching_tracker.packed import Bits, members, numbers, pack, read_rows, unpack
+from qcos_plugins.matching_tracker.packed import Bits, members, numbers, pack, read_rows, unpack, width
 from qcos_plugins.matching_tracker.plan import Plans
 
 COUNTED = (
@@ -25,6 +27,10 @@ COUNTED = (
     "busy_ns",
     "busy_rounds",
 )
+
+EDGES = [factor * 10**exponent for exponent in range(12) for factor in (1, 2, 5)]  # the last ones are days
+LATENCIES = [*map(str, EDGES), "inf"]
+_COUNTED = attrgetter(*COUNTED)
 
 VOLATILE = ("latency_us", "templates_missed", "lateness_us", "stall_rounds", "decode_us_per_round")
 """Of a summary's sums: what the same batch need not come to again."""
@@ -49,12 +55,7 @@ def keys(bits: Bits, registers: tuple[tuple[str, int], ...]) -> Counter[str]:
 
 def latency_label(seconds: float) -> str:
     """Upper edge, in microseconds, of the bucket that a time falls into: 1, 2, 5, 10, 20, 50, ..."""
-    edge = 1
-    while True:
-        for factor in (1, 2, 5):
-            if seconds * 1e6 <= edge * factor:
-                return str(edge * factor)
-        edge *= 10
+    return LATENCIES[bisect_left(EDGES, seconds * 1e6)]
 
 
 @dataclass
@@ -115,18 +116,19 @@ class Outcomes:
     def state(self) -> list[Any]:
         """What there is of it so far, of plain values and bytes, without records."""
         shots = len(self.rounds)
+        none = bytes(width(shots))
         arrays: list[bytes] = []
         if self.paths:  # else there is nothing in them
             arrays = [pack(bits).tobytes() for bits in (self.bits, self.undecoded, self.applied)]
             arrays.append(self.rounds.astype(np.uint32).tobytes())
         return [
             arrays,
-            pack(self.discarded).tobytes(),
-            pack(self.unread).tobytes(),
+            pack(self.discarded).tobytes() if self.discards else none,
+            pack(self.unread).tobytes() if self.paths else none,
             self.paths,
             {name: members(own, shots) for name, own in self.members.items()},
             [dict(counter) for counter in (self.latency_us, self.lateness_us, self.discards)],
-            [getattr(self, name) for name in COUNTED],
+            _COUNTED(self),
         ]
 
     def restore(self, state: Sequence[Any]) -> None:

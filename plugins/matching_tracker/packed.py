@@ -68,9 +68,9 @@ def read_rows(data: bytes, shots: int) -> Bits:
 
 
 def transpose(rows: Bits, shots: int) -> Bits:
-    """(n, ceil(shots/8)) packed along shots to (shots, ceil(n/8)) packed along the rows, and back."""
+    """(n, ceil(shots/8)) packed along shots to (shots, ceil(n/8)) packed along the rows, and back.  Padding is zero in both."""
     if shots == 1:
-        return pack((rows & 1).reshape(1, -1))
+        return pack(rows.reshape(1, -1))
     if len(rows) == 1:
         return unpack(rows[0], shots).reshape(-1, 1)
     if rows.size < BLOCKWISE:

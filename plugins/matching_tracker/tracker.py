@@ -21,6 +21,7 @@ from qcos_plugins.matching_tracker.packed import Bits, mask, ones, read_rows, un
 from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.payload import records
 from qcos_plugins.matching_tracker.plan import Plans
+from qcos_plugins.matching_tracker.syndrome import BlockSyndrome
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
@@ -147,7 +148,7 @@ class Tracker:
         will.
         """
         began, built = self._clock() if self._clock else 0.0, self.plans.templates.misses
-        path = self._check(block)
+        path, due = self._check(block)
         bits, missing = records(block, frames)
         self._batch = block.batch
         self._began = True
@@ -160,15 +161,21 @@ class Tracker:
             self._keep(path, bits, missing)
         if missing is not None:
             missing = self._miss(path, missing)
-        self._outcomes.rounds_lost += len(block.m) * (block.status == "lost")
-        self._outcomes.rounds_late += len(block.m) * (block.status == "late")
-        row = 0
-        for m in block.m:
-            rows = slice(row, row + m)
-            absent = None if missing is None or not missing[rows].any() else missing[rows]
-            path.take(bits[rows], absent)
-            row += m
-            self._commit(path, began)
+        if block.status != "ok":
+            self._outcomes.rounds_lost += len(block.m) * (block.status == "lost")
+            self._outcomes.rounds_late += len(block.m) * (block.status == "late")
+        if missing is None and path.whole:
+            if block.m:
+                path.take(due, bits)
+                self._commit(path, began)
+        else:  # slot by slot: what is undecidable in one is discarded before the next one comes
+            row = 0
+            for m in block.m:
+                rows = slice(row, row + m)
+                absent = None if missing is None or not missing[rows].any() else missing[rows]
+                path.take(path.due(1), bits[rows], absent)
+                row += m
+                self._commit(path, began)
         replies: list[Reply] = [Acknowledgement(path.name, path.received, path.committed)]
         if path.complete:
             self._end(path, replies)
@@ -248,7 +255,7 @@ class Tracker:
             raise StreamFault(f"no path {name!r} is open", path=name, open=sorted(self._open))
         return path
 
-    def _check(self, block: Block) -> Path:
+    def _check(self, block: Block) -> tuple[Path, BlockSyndrome]:
         def demand(what: str, expected: object, came: object) -> None:
             if expected != came:
                 message = f"path {block.path!r}, slot {block.round}: {what} {came!r} came, {expected!r} is due"
@@ -263,14 +270,15 @@ class Tracker:
         path = self._path(block.path)
         if block.kind == "stall":
             raise StreamFault("stall rounds are not tracked yet", path=block.path, slot=block.round)
-        demand("fragment", path.fragment.index, block.fragment)
-        demand("slot", path.slot, block.slot)
+        fragment, slot, due = path.fragment, path.slot, path.due(len(block.m))
+        demand("fragment", fragment.index, block.fragment)
+        demand("slot", slot, block.slot)
         demand("round", path.received, block.round)
         demand("first record", path.records, block.rec_start)
         demand("shots", len(path.shots), block.shots)
-        demand("records", path.expected(len(block.m)), block.m)
-        ends = path.slot + len(block.m) == path.fragment.length
-        demand("end of path", ends and path.fragment.decision is None, block.last)
+        demand("records", due.m, block.m)
+        ends = slot + len(block.m) == fragment.length
+        demand("end of path", ends and fragment.decision is None, block.last)
         if not block.m and not block.last:
             raise StreamFault("an empty block", path=block.path, slot=block.round)
         if block.t_hw_ns < max(1, path.time):
@@ -279,7 +287,7 @@ class Tracker:
                 path=block.path,
                 slot=block.round,
             )
-        return path
+        return path, due
 
     def _keep(self, path: Path, bits: Bits, missing: Bits | None) -> None:
         missing = None if missing is None else missing[:, : self._keep_width]
@@ -331,16 +339,17 @@ class Tracker:
             self._outcomes.members[path.name] = path.shots
         decision = path.fragment.decision
         if decision is None:
-            outcomes = self._outcomes
-            outcomes.bits[:, path.shots] = unpack(path.ledger.bits[:, DECODED], len(path.shots))
-            outcomes.undecoded[:, path.shots] = unpack(path.ledger.bits[:, UNDECODED], len(path.shots))
-            outcomes.applied[:, path.shots] = unpack(path.ledger.bits[:, APPLIED], len(path.shots))
-            outcomes.unread[path.shots] = unpack(path.unread, len(path.shots))
-            outcomes.rounds[path.shots] = path.rounds
-            accepted = unpack(path.live, len(path.shots)).astype(bool)
-            outcomes.detectors_total += path.detectors * int(accepted.sum())
-            outcomes.detection_events += int(path.events[accepted].sum())
-            outcomes.paths[path.name] = len(path.shots)
+            outcomes, shots = self._outcomes, len(path.shots)
+            own: Any = path.shots if path.name else slice(None)  # indices cost more than all the rest of a single shot
+            bits = unpack(path.ledger.bits, shots)
+            outcomes.bits[:, own] = bits[:, DECODED]
+            outcomes.undecoded[:, own] = bits[:, UNDECODED]
+            outcomes.applied[:, own] = bits[:, APPLIED]
+            outcomes.unread[own] = unpack(path.unread, shots)
+            outcomes.rounds[own] = path.rounds
+            outcomes.detectors_total += path.detectors * (shots - path.discarded)
+            outcomes.detection_events += int(path.events @ unpack(path.live, shots))
+            outcomes.paths[path.name] = shots
             return
         if late := path.pending_bits() & set(decision.condition.bits):
             raise NotFinal(f"decision {decision.k} reads bits {sorted(late)} before they are final")
