@@ -26,6 +26,7 @@ COUNTED = (
     "stall_rounds",
     "busy_ns",
     "busy_rounds",
+    "hardware_ns",
 )
 
 EDGES = [factor * 10**exponent for exponent in range(12) for factor in (1, 2, 5)]  # the last ones are days
@@ -95,6 +96,7 @@ class Outcomes:
     stall_rounds: int = 0
     busy_ns: int = 0
     busy_rounds: int = 0
+    hardware_ns: int = 0
     records: dict[str, Bits] = field(default_factory=dict)
     missing: dict[str, Bits] = field(default_factory=dict)
     members: dict[str, np.ndarray] = field(default_factory=dict)
@@ -194,7 +196,11 @@ class Outcomes:
                 "latency_us": dict(self.latency_us),
                 "lateness_us": dict(self.lateness_us),
                 "stall_rounds": self.stall_rounds,
-                "decode_us_per_round": {"busy_us": self.busy_ns // 1000, "rounds": self.busy_rounds},
+                "decode_us_per_round": {
+                    "busy_us": self.busy_ns // 1000,
+                    "rounds": self.busy_rounds,
+                    "hardware_us": self.hardware_ns // 1000,
+                },
                 "windows": self.windows,
                 "templates_missed": self.templates_missed,
             },

@@ -217,6 +217,11 @@ class Plans:
             self._windows[key] = plan
         return plan
 
+    def largest_template(self) -> Template | None:
+        """Of the windows that were planned so far, the one with the most edges."""
+        known = (instance.template for plan in self._windows.values() for instance in plan.instances)
+        return max(known, key=lambda template: template.size, default=None)
+
     def _whole(self, useful: tuple[Instance, ...], committed: Sequence[SlotContent]) -> WindowPlan:
         artifacts, artifact_rows, begin = [], [], 0
         parities, frames = [], []

@@ -14,6 +14,7 @@ from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.condition import holds
 from qcos_plugins.matching_tracker.fault import Aborted, StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.frames import APPLIED, DECODED, UNDECODED, NotFinal
+from qcos_plugins.matching_tracker.load import Load, behind
 from qcos_plugins.matching_tracker.messages import check_block, check_discard
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
@@ -41,8 +42,8 @@ class Tracker:
 
     ``decoder``: one of `decoders.offers`.  ``buffer``: look-ahead in slots, default the distance.  ``templates``: a cache
     to share with other trackers.  ``plans``: what another tracker of the same program worked out (`Tracker.plans`);
-    calibration, decoder, buffer and templates are then its.  ``clock``: seconds, for the latency histogram.  ``batch``: the
-    tag that all blocks must have, default that of the first.
+    calibration, decoder, buffer and templates are then its.  ``clock``: seconds, for the latency histogram.  ``load``: that of
+    the batches before, so that those of one job are judged together.  ``batch``: the tag that all blocks must have, default that of the first.
 
     Shots with missing records are decoded as well as they can be, and discarded as "erased" where nothing is left to decide
     by; with ``decode_missing=False``, or if the decoder cannot, every one of them is discarded as "missing records".
@@ -65,6 +66,7 @@ class Tracker:
         templates: TemplateCache | None = None,
         plans: Plans | None = None,
         clock: Callable[[], float] | None = None,
+        load: Load | None = None,
         drop_artifacts: bool = False,
     ) -> None:
         if shots < 1:
@@ -73,6 +75,8 @@ class Tracker:
             plans = Plans(program, calibration, decoder=decoder, buffer=buffer, templates=templates)
         self.plans = self._given = plans
         self._clock = clock
+        self._load = Load() if load is None else load
+        self._round_ns = 0.0  # how long a round of the program takes on the machine's clock
         self._drop_artifacts = drop_artifacts
         self._keep_records = keep_records or keep_shots is not None
         self._kept: dict[str, list[tuple[Bits, Bits | None]]] = {}  # path -> records of its blocks, and those missing
@@ -149,6 +153,7 @@ class Tracker:
         """
         began, built = self._clock() if self._clock else 0.0, self.plans.templates.misses
         path, due = self._check(block)
+        before = path.time
         bits, missing = records(block, frames)
         self._batch = block.batch
         self._began = True
@@ -179,10 +184,11 @@ class Tracker:
         replies: list[Reply] = [Acknowledgement(path.name, path.received, path.committed)]
         if path.complete:
             self._end(path, replies)
-        self._time(block, began, built)
+        self._time(block, before, began, built)
         return replies
 
-    def _time(self, block: Block, began: float, built: int) -> None:
+    def _time(self, block: Block, before: int, began: float, built: int) -> None:
+        """``before``: the machine's time, in ns, at the end of the path's last block, 0 if there was none."""
         outcomes = self._outcomes
         outcomes.stall_rounds += block.stalled
         if block.late_ns is not None:
@@ -190,6 +196,18 @@ class Tracker:
         if self._clock and built == self.plans.templates.misses:
             outcomes.busy_ns += round(1e9 * (self._clock() - began))
             outcomes.busy_rounds += len(block.m)
+            if block.late_ns is not None and block.m:
+                self._judge(block, before, self._clock() - began, self._clock)
+
+    def _judge(self, block: Block, before: int, busy: float, clock: Callable[[], float]) -> None:
+        """Raises Behind if decoding cannot keep up with a machine whose rounds leave on a clock."""
+        if before or not block.path:  # nothing says when a branch began
+            self._round_ns = (block.t_hw_ns - before) / (len(block.m) + block.stalled)
+        span = self._round_ns * len(block.m)
+        self._outcomes.hardware_ns += round(span)
+        utilisation = self._load.add(busy, span / 1e9)
+        if utilisation is not None:
+            raise behind(self.plans, utilisation, self._round_ns / 1e3, clock)
 
     def outcomes(self) -> Outcomes:
         """Raises StreamFault while a path is open."""

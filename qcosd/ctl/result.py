@@ -92,6 +92,7 @@ def _qec_numbers(job: Document, options: Document) -> dict[str, Any]:
         "latency_us": latency_percentiles(_section(total, "latency_us")),
         "lateness_us": latency_percentiles(_section(total, "lateness_us")),
         "decode_us_per_round": _decode_us(_section(total, "decode_us_per_round")),
+        "utilisation": _utilisation(_section(total, "decode_us_per_round")),
     }
 
 
@@ -99,6 +100,12 @@ def _decode_us(spent: Document) -> float | None:
     """What a round of a batch cost the tracker, None where nothing was timed."""
     rounds = spent.get("rounds", 0)
     return round(spent["busy_us"] / rounds, 3) if rounds else None
+
+
+def _utilisation(spent: Document) -> float | None:
+    """What decoding took of the time that the rounds took, None where that is virtual."""
+    hardware = spent.get("hardware_us", 0)
+    return round(spent["busy_us"] / hardware, 3) if hardware else None
 
 
 def _leaning(job: Document) -> list[str]:

@@ -46,7 +46,7 @@ def finished_job(**changes: Any) -> dict[str, Any]:
                 "latency_us": {"50": 98, "100": 1, "2000": 1},
                 "lateness_us": {"1": 4},
                 "stall_rounds": 7,
-                "decode_us_per_round": {"busy_us": 50, "rounds": 8},
+                "decode_us_per_round": {"busy_us": 50, "rounds": 8, "hardware_us": 200},
             },
             "min": {"rounds": 10},
             "max": {"rounds": 20},
@@ -85,7 +85,7 @@ def test_a_finished_job() -> None:
     assert public["assumptions"] == ["qubits start in |0>", "no budget"]
     assert public["latency_us"] == {"p50": 50, "p99": 100, "p999": 2000}
     assert public["lateness_us"] == {"p50": 1, "p99": 1, "p999": 1}
-    assert (public["stall_rounds"], public["decode_us_per_round"]) == (7, 6.25)
+    assert (public["stall_rounds"], public["decode_us_per_round"], public["utilisation"]) == (7, 6.25, 0.25)
     assert public["versions"] == {"pytket": "2.0", "qcosd": __version__}
     assert public["reproducible"] is True
     assert public["shots_discarded"] == 2
@@ -110,6 +110,7 @@ def test_numbers_that_nobody_reported_are_null() -> None:
         "latency_us",
         "lateness_us",
         "decode_us_per_round",
+        "utilisation",
     ):
         assert public[key] is None, key
     assert public["distance"] == 5
