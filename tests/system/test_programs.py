@@ -107,6 +107,7 @@ def test_the_clock_of_the_machine_changes_no_bit(daemon: DaemonWorld) -> None:
     assert timed["utilisation"] > 0
 
 
+@pytest.mark.long
 def test_twice_what_can_be_decoded_is_refused_in_real_time_and_waited_for_in_virtual_time(daemon: DaemonWorld) -> None:
     options = ("--shots", 1_000_000, "--batch", 1024, "--noise", 0.005, "--distance", 5, "--seed", 5)
     few = run(daemon, "ghz", "--shots", 2048, *options[2:], "--set", "credit=1")
