@@ -32,7 +32,7 @@ from qcosd.messages import (
 from qcosd.schema import Violation, check_fields
 
 __all__ = [
-    "AREAS", "BOOT_MAP", "CHUNK", "ERRORS", "ERROR_TABLE", "HEADER", "HEARTBEAT", "HELD_TABLE", "INPUT_TABLE", "INTERRUPTS", "MAX_DEPTH", "MAX_FRAME",
+    "AREAS", "BOOT_MAP", "CHUNK", "ERRORS", "ERROR_TABLE", "EXIT_BUS_SILENT", "HEADER", "HEARTBEAT", "HELD_TABLE", "INPUT_TABLE", "INTERRUPTS", "MAX_DEPTH", "MAX_FRAME",
     "MAX_HEADER", "MAX_PAYLOADS", "SPECS", "STREAM_TABLE", "VERSION", "Message", "ProtocolError", "Side", "Spec", "Type", "Violation", "decode", "encode",
     "error_table",
 ]  # fmt: skip
@@ -44,6 +44,7 @@ CHUNK = 256 << 10  # bytes of an artifact in one payload frame
 MAX_PAYLOADS = 4  # payload frames of one message
 MAX_DEPTH = 16  # of maps and lists in each other
 HEARTBEAT = 2.0  # seconds between signs of life of a plugin that has nothing else to say
+EXIT_BUS_SILENT = 75  # exit status of a plugin that has lost the kernel (EX_TEMPFAIL of sysexits.h)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ NAME is a case, or `speed` for what takes a minute in all (the cases marked *):
   reweight  new error rates for the windows of a program, and their checks, beside building them
   journal  appends to the journal: how long each takes, and how many a second when many wait
   decoders  each decoder that is admitted, beside plain matching
+  tracker  from packed raw bits to committed frames: memory and GHZ-3, d = 3, 5, 9, 1 to 1024 shots, beside bare decoding
+  adapter  a round of the simulated machine beside bare stim, a block on the stream to the tracker beside bare pyzmq
   flood   round trip of a plugin's PING while a client floods the daemon, beside the same without it
   recovery  kill -9 until ready again: a plugin, one with a warm spare, the daemon; beside bare asyncio, runit, systemd
   dead-time  between the end of a job and the beginning of the next one on the same component, both waiting
@@ -264,10 +266,22 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
-def bench_tracker(case: str) -> list[Row]:
-    import bench_decoders  # beside this file; loads the decoders
+def bench_decoders(case: str) -> list[Row]:
+    import bench_decoders as cases  # beside this file; loads the decoders
 
-    return bench_decoders.rows(row, case)
+    return cases.rows(row, case)
+
+
+def bench_tracker() -> list[Row]:
+    import bench_tracker as case  # beside this file
+
+    return case.rows(row)
+
+
+def bench_adapter() -> list[Row]:
+    import bench_adapter as case  # beside this file
+
+    return case.rows(row)
 
 
 def bench_journal() -> list[Row]:
@@ -308,9 +322,11 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "ready": bench_ready,
     "idle": bench_idle,
     "journal": bench_journal,
-    "templates": partial(bench_tracker, "templates"),
-    "reweight": partial(bench_tracker, "reweight"),
-    "decoders": partial(bench_tracker, "decoders"),
+    "templates": partial(bench_decoders, "templates"),
+    "reweight": partial(bench_decoders, "reweight"),
+    "decoders": partial(bench_decoders, "decoders"),
+    "tracker": bench_tracker,
+    "adapter": bench_adapter,
     "flood": bench_flood,
     "recovery": bench_recovery,
     "dead-time": bench_dead_time,
@@ -331,11 +347,11 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"name": arguments.name, "rows": rows}, indent=2))
         return
-    print(f"{'case':<20}{'value':>12}  {'unit':<12}{'floor':>12}{'ratio':>8}  floor is")
+    print(f"{'case':<28}{'value':>12}  {'unit':<14}{'floor':>12}{'ratio':>8}  floor is")
     for line in rows:
         value, floor = (number(line[key], 3) for key in ("value", "floor"))
         print(
-            f"{line['case']:<20}{value:>12}  {line['unit']:<12}{floor:>12}{number(line['ratio'], 2):>8}  {line['what']}"
+            f"{line['case']:<28}{value:>12}  {line['unit']:<14}{floor:>12}{number(line['ratio'], 2):>8}  {line['what']}"
         )
 
 

@@ -86,6 +86,11 @@ class SlotContent:
         return tuple(None if isinstance(e, Init | Handover | Frame) else e.records for e in self.slot.events)
 
     @cached_property
+    def parities(self) -> int:
+        """Number of events that have records."""
+        return sum(names is not None for names in self.event_records)
+
+    @cached_property
     def parts(self) -> tuple[Placed, ...]:
         return tuple(self._placed(part, part.patches, part.rank, _sites(part)) for part in self.slot.parts)
 

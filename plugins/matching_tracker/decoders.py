@@ -33,7 +33,7 @@ class Compiled(Protocol):
     """A decoder that has been made for a model."""
 
     def decode_shots_bit_packed(self, *, bit_packed_detection_event_data: Bits) -> Bits:
-        """uint8 (shots, ceil(detectors/8)) -> uint8 (shots, ceil(observables/8)), little-endian bits."""
+        """uint8 (shots, ceil(detectors/8)) -> uint8 (shots, ceil(observables/8)), little-endian bits, padding zero."""
         ...
 
 

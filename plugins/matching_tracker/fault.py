@@ -27,3 +27,14 @@ class Aborted(Exception):
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
         self.details = details
+
+
+class Behind(Exception):
+    """Decoding needs more time than the machine's rounds take, and has for a while.
+
+    ``details``: utilisation, decode_us_per_round, round_us, and what would fit (`load.what_fits`).
+    """
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details

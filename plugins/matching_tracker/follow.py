@@ -34,15 +34,17 @@ def follow(tracker: Any, stream: Any, progress: Callable[[float, str], None], *,
         replies = take(tracker, message.header, message.payload)
         since += 1
         decides = any(isinstance(reply, tuple) for reply in replies)
-        if checkpoints and not tracker.finished and (since >= EVERY or decides):
-            # What was decided is in the checkpoint before anybody acts on it.
-            stream.ack(None, *tracker.checkpoint())
-            since = 0
-            _answer(stream, replies)
-        else:
+        if tracker.finished:
             # With its last message acknowledged the producer leaves, and there is nobody to answer.
             _answer(stream, replies)
             stream.ack()
+        elif since >= EVERY or decides:
+            # What was decided is in the checkpoint before anybody acts on it.
+            stream.ack(None, *(tracker.checkpoint() if checkpoints else ()))
+            _answer(stream, replies)
+            since = 0
+        else:
+            stream.ack()  # credit is all that hardware needs for each block
         progress(tracker.progress, "decoding")
     if stream.poll() is not None:
         raise StreamFault("something follows the last block")

@@ -39,35 +39,37 @@ class Ledger:
     """Frames, parities and bits of the shots of one path.
 
     ``frames``: uint8 (2 * patches, 3, bytes), row ``2 * rows[patch] + (X or Z)``; ``parities``: (tags, 3, bytes); ``bits``:
-    (classical bits, 3, bytes).  The middle axis is decoded, undecoded, applied.
+    (classical bits, 3, bytes).  The middle axis is decoded, undecoded, applied.  ``values``: all of them, in this order.
+    ``constants``: uint8 (2, bytes), ones and zeros.  ``settled``: tag -> the commit end from which on its parity is final.
     """
 
     def __init__(self, rows: Mapping[int, int], tags: int, bits: int, shots: int) -> None:
         self._rows = rows
-        self._settled: dict[int, int] = {}  # tag -> the commit end from which on it is final
+        self.settled: dict[int, int] = {}
+        self._ends = (2 * len(rows), 2 * len(rows) + tags)
+        self._hold(np.zeros((self._ends[1] + bits, PLANES, width(shots)), np.uint8), shots)
+
+    def _hold(self, values: Bits, shots: int) -> None:
         self.shots = shots
-        self.frames = np.zeros((2 * len(rows), PLANES, width(shots)), np.uint8)
-        self.parities = np.zeros((tags, PLANES, width(shots)), np.uint8)
-        self.bits = np.zeros((bits, PLANES, width(shots)), np.uint8)
+        self.values = values
+        self.frames, self.parities, self.bits = np.split(values, self._ends)  # views
+        self.constants = np.array([[255], [0]], np.uint8).repeat(width(shots), axis=1)
 
     def select(self, chosen: np.ndarray) -> Ledger:
         """The ledger of some of the shots."""
         other = copy(self)
-        other._settled = dict(self._settled)
-        other.shots = len(chosen)
-        other.frames = select(self.frames, self.shots, chosen)
-        other.parities = select(self.parities, self.shots, chosen)
-        other.bits = select(self.bits, self.shots, chosen)
+        other.settled = dict(self.settled)
+        other._hold(select(self.values, self.shots, chosen), len(chosen))
         return other
 
     def state(self) -> list[Any]:
         """All of it, of plain values and bytes."""
-        return [self._settled, self.frames.tobytes(), self.parities.tobytes(), self.bits.tobytes()]
+        return [self.settled, self.frames.tobytes(), self.parities.tobytes(), self.bits.tobytes()]
 
     def restore(self, state: Sequence[Any]) -> None:
         """To what `state` said of a ledger of the same rows, tags, bits and shots.  Raises ValueError if it is another."""
         settled, *arrays = state
-        self._settled = dict(settled)
+        self.settled = dict(settled)
         for own, data in zip((self.frames, self.parities, self.bits), arrays, strict=True):
             own[:] = np.frombuffer(data, np.uint8).reshape(own.shape)
 
@@ -112,7 +114,7 @@ class Ledger:
         else:
             value = np.full(self.frames.shape[1:], 255 * event.constant, np.uint8)
             for tag in event.tags:
-                if self._settled.get(tag, commit + 1) > commit:
+                if self.settled.get(tag, commit + 1) > commit:
                     raise NotFinal(
                         f"slot {slot}: a frame reads parity {tag}, which is not final when slots below {commit} are"
                     )
@@ -125,6 +127,6 @@ class Ledger:
             self.frames[row + X] ^= value
 
     def _settle(self, tag: int, commit: int) -> None:
-        if tag in self._settled:
+        if tag in self.settled:
             raise ValueError(f"parity {tag} is measured twice on one path")
-        self._settled[tag] = commit
+        self.settled[tag] = commit

@@ -14,9 +14,10 @@ from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.circuits import written_circuits
 from qcos_plugins.matching_tracker.disk import Disk, default_directory
 from qcos_plugins.matching_tracker.experiment import decode
-from qcos_plugins.matching_tracker.fault import Aborted, StreamFault, WrongCheckpoint
+from qcos_plugins.matching_tracker.fault import Aborted, Behind, StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.follow import follow
 from qcos_plugins.matching_tracker.frames import NotFinal
+from qcos_plugins.matching_tracker.load import Load
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.offering import admit, table
 from qcos_plugins.matching_tracker.outcomes import VOLATILE
@@ -30,7 +31,7 @@ from qcosd.qec.fragment import FragmentProgram
 from qcosd.qec.geometry import Coord
 from qcosd.qec.placement import Placement
 from qcosd.qec.versions import versions
-from qcosd.sdk import Plugin, Refused, StreamClosed
+from qcosd.sdk import Interrupt, Plugin, Refused, StreamClosed
 from qcosd.sdk import StreamFault as BrokenStream
 
 KEPT_PROGRAMS = 2
@@ -39,6 +40,7 @@ VERSION = 1  # of the artifact `windows`
 plugin = Plugin()
 templates = TemplateCache(disk=Disk(default_directory()))  # outlives jobs: most programs are made of the same windows
 kept: OrderedDict[tuple[object, ...], Plans] = OrderedDict()
+loads: OrderedDict[str, Load] = OrderedDict()
 
 
 plugin.operation("track", "admit")(admit)
@@ -109,12 +111,15 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
         keep_records=keep_records,
         keep_shots=SHOTS if _audited(lease) else None,
         clock=perf_counter,
+        load=_load(lease.job),
     )
     try:
         follow(tracker, lease.stream, lease.progress)
         tracker.outcomes()
     except Aborted as end:
         raise Refused("retry_later", str(end), end.details) from end
+    except Behind as end:
+        raise Interrupt("backlog", str(end), end.details) from end
     except WrongCheckpoint as end:
         # The hardware can do nothing about it: both begin the batch again.
         raise Refused("retry_later", str(end)) from end
@@ -126,6 +131,15 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
     except (WrongFragments, NotFinal) as fault:
         raise Refused("wrong_input", str(fault), {"kind": "fragments"}) from fault
     return tracker
+
+
+def _load(job: str) -> Load:
+    """That of the job, while it runs: a batch may be too short to say anything."""
+    load = loads.setdefault(job, Load())
+    loads.move_to_end(job)
+    while len(loads) > KEPT_PROGRAMS:
+        loads.popitem(last=False)
+    return load
 
 
 def _audited(lease: Any) -> bool:

@@ -7,6 +7,7 @@ What a header claims is compared with the program later; here a message only has
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,15 @@ from qcosd.qec.stream import KINDS, MISSING, PAYLOADS, STATUS, Block, Calibrated
 Frames = list[npt.NDArray[Any]]
 Message = tuple[Block, Frames] | tuple[Calibrated, bytes] | tuple[Discard, npt.NDArray[np.uint8]]
 
+_PAYLOADS = frozenset(PAYLOADS)
 MAX_REASON = 200  # characters of a discard's reason: it becomes a key of the result
 
 _BLOCK = {
-    **dict.fromkeys(("batch", "shots", "fragment", "slot", "round", "rec_start", "t_hw_ns"), int),
+    **dict.fromkeys(("batch", "shots", "fragment", "slot", "round", "rec_start", "t_hw_ns", "stalled"), int),
     **dict.fromkeys(("path", "kind", "status"), str),
     "last": bool,
 }
+_FIELDS, _TYPES = attrgetter(*_BLOCK), [*_BLOCK.values()]
 
 
 def read(header: Mapping[str, Any], payload: Sequence[bytes]) -> Message:
@@ -49,20 +52,27 @@ def read(header: Mapping[str, Any], payload: Sequence[bytes]) -> Message:
 
 def check_block(block: Block) -> Block:
     """The block, if each field is of its type and the names in it exist.  Raises StreamFault."""
-    _demand_types(block, _BLOCK)
+    if [*map(type, _FIELDS(block))] != _TYPES:
+        _demand_types(block, _BLOCK)
+    if block.late_ns is not None:
+        _demand_types(block, {"late_ns": int})
     if block.kind not in KINDS or block.status not in STATUS:
         raise StreamFault(f"a block of kind {block.kind!r} and status {block.status!r}", path=block.path)
-    if not all(type(m) is int and m >= 0 for m in block.m):
+    if {*map(type, block.m)} - {int} or min(block.m, default=0) < 0:
         raise StreamFault("a block's m is no list of counts", path=block.path)
     if block.status in MISSING:
         allowed = block.payload == ()
     else:
         names = block.payload
-        allowed = names[:1] == ("bits",) and len(set(names)) == len(names) and all(n in PAYLOADS for n in names)
+        allowed = names == ("bits",) or (
+            names[:1] == ("bits",) and len({*names}) == len(names) and {*names} <= _PAYLOADS
+        )
     if not allowed:
         raise StreamFault(f"payload {block.payload!r} with status {block.status}", path=block.path, slot=block.round)
     if block.shots < 1 or min(block.fragment, block.slot, block.round, block.rec_start) < 0:
         raise StreamFault("a block counts below zero, or has no shots", path=block.path)
+    if min(block.stalled, block.late_ns or 0) < 0:
+        raise StreamFault("a block left before its time", path=block.path)
     return block
 
 

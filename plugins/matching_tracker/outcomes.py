@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from qcos_plugins.matching_tracker.packed import Bits, members, numbers, pack, read_rows, unpack
+from qcos_plugins.matching_tracker.packed import Bits, members, numbers, pack, read_rows, unpack, width
 from qcos_plugins.matching_tracker.plan import Plans
 
 COUNTED = (
@@ -21,9 +23,17 @@ COUNTED = (
     "rounds_lost",
     "rounds_late",
     "calibration",
+    "stall_rounds",
+    "busy_ns",
+    "busy_rounds",
+    "hardware_ns",
 )
 
-VOLATILE = ("latency_us", "templates_missed")
+EDGES = [factor * 10**exponent for exponent in range(12) for factor in (1, 2, 5)]  # the last ones are days
+LATENCIES = [*map(str, EDGES), "inf"]
+_COUNTED = attrgetter(*COUNTED)
+
+VOLATILE = ("latency_us", "templates_missed", "lateness_us", "stall_rounds", "decode_us_per_round")
 """Of a summary's sums: what the same batch need not come to again."""
 
 BIT_ORDER = "one character per classical bit, c[0] first, registers in order of declaration, separated by a space"
@@ -46,12 +56,7 @@ def keys(bits: Bits, registers: tuple[tuple[str, int], ...]) -> Counter[str]:
 
 def latency_label(seconds: float) -> str:
     """Upper edge, in microseconds, of the bucket that a time falls into: 1, 2, 5, 10, 20, 50, ..."""
-    edge = 1
-    while True:
-        for factor in (1, 2, 5):
-            if seconds * 1e6 <= edge * factor:
-                return str(edge * factor)
-        edge *= 10
+    return LATENCIES[bisect_left(EDGES, seconds * 1e6)]
 
 
 @dataclass
@@ -62,6 +67,9 @@ class Outcomes:
     ``rounds``: int64 (shots,), QEC rounds that each shot went through.  ``detectors``: of the path on which every decision is
     0; ``detectors_total``: over all shots and the paths they took.  ``paths``: shots of each path that ended.
     ``latency_us``: windows by time from the arrival of their last slot to the end of their commit, see `latency_label`.
+    ``lateness_us``: in the same way, blocks by how late they left hardware's clock, if it has one; ``stall_rounds``: for how
+    many rounds it stood still.  ``busy_ns``: what was spent on ``busy_rounds`` rounds of the batch; those for which
+    something had to be built first are left out, as it is kept.
 
     ``applied``: as ``bits``, what constant and conditional Paulis added to them.  ``discarded``: bool (shots,), shots that
     count in no total, and ``discards`` how many for which reason.  ``records_missing``: records without a value, summed over
@@ -84,6 +92,11 @@ class Outcomes:
     windows: int = 0
     templates_missed: int = 0
     latency_us: Counter[str] = field(default_factory=Counter)
+    lateness_us: Counter[str] = field(default_factory=Counter)
+    stall_rounds: int = 0
+    busy_ns: int = 0
+    busy_rounds: int = 0
+    hardware_ns: int = 0
     records: dict[str, Bits] = field(default_factory=dict)
     missing: dict[str, Bits] = field(default_factory=dict)
     members: dict[str, np.ndarray] = field(default_factory=dict)
@@ -105,18 +118,19 @@ class Outcomes:
     def state(self) -> list[Any]:
         """What there is of it so far, of plain values and bytes, without records."""
         shots = len(self.rounds)
+        none = bytes(width(shots))
         arrays: list[bytes] = []
         if self.paths:  # else there is nothing in them
             arrays = [pack(bits).tobytes() for bits in (self.bits, self.undecoded, self.applied)]
             arrays.append(self.rounds.astype(np.uint32).tobytes())
         return [
             arrays,
-            pack(self.discarded).tobytes(),
-            pack(self.unread).tobytes(),
+            pack(self.discarded).tobytes() if self.discards else none,
+            pack(self.unread).tobytes() if self.paths else none,
             self.paths,
             {name: members(own, shots) for name, own in self.members.items()},
-            [dict(counter) for counter in (self.latency_us, self.discards)],
-            [getattr(self, name) for name in COUNTED],
+            [dict(counter) for counter in (self.latency_us, self.lateness_us, self.discards)],
+            _COUNTED(self),
         ]
 
     def restore(self, state: Sequence[Any]) -> None:
@@ -132,7 +146,7 @@ class Outcomes:
         self.unread[numbers(unread, shots)] = True
         self.paths = dict(paths)
         self.members = {name: numbers(data, shots) for name, data in own.items()}
-        self.latency_us, self.discards = map(Counter, counters)
+        self.latency_us, self.lateness_us, self.discards = map(Counter, counters)
         for name, value in zip(COUNTED, counted, strict=True):
             setattr(self, name, value)
 
@@ -180,6 +194,13 @@ class Outcomes:
                 "calibrations": {self.calibration or plans.calibration.id: len(self.rounds)},
                 "rounds_total": int(accepted.sum()),
                 "latency_us": dict(self.latency_us),
+                "lateness_us": dict(self.lateness_us),
+                "stall_rounds": self.stall_rounds,
+                "decode_us_per_round": {
+                    "busy_us": self.busy_ns // 1000,
+                    "rounds": self.busy_rounds,
+                    "hardware_us": self.hardware_ns // 1000,
+                },
                 "windows": self.windows,
                 "templates_missed": self.templates_missed,
             },

@@ -22,11 +22,15 @@ from qcos_plugins.matching_tracker.packed import (
     select,
     totals,
     unpack,
+    width,
 )
-from qcos_plugins.matching_tracker.plan import Plans
+from qcos_plugins.matching_tracker.plan import Plans, WindowPlan
+from qcos_plugins.matching_tracker.syndrome import BlockSyndrome
 from qcos_plugins.matching_tracker.window import Window, next_window
 
 from qcosd.qec.fragment import Decision, Measure, RecordName
+
+UNCOUNTED = 16  # blocks
 
 
 class Path:
@@ -55,14 +59,15 @@ class Path:
         self.live = mask(shots)
         self.unread = np.zeros_like(self.live)
         self._events = np.zeros(shots, np.int64)
-        self._uncounted: list[Bits] = []  # detectors of slots that _events does not contain yet
+        self._uncounted: list[Bits] = []  # detectors that _events does not contain yet
         self._ahead = plans.contents(0)  # slots of the fragment
         self._start = 0  # of the fragment
         self._contents: list[SlotContent] = []  # slots committed - 1 (if any) to received
         self._syndrome: list[Bits] = []
-        self._parities: list[Bits] = []  # one array a slot, from committed on
-        self._last: Bits | None = None  # records of slot received - 1
-        self._missing: list[Bits | None] = []  # of the slots of _contents
+        self._parities: list[Bits] = []  # of events with records, from committed on
+        self._last = np.zeros((0, width(shots)), np.uint8)  # records of slot received - 1
+        self._zero = np.zeros((1, width(shots)), np.uint8)
+        self._missing: dict[int, Bits] = {}  # slot -> its missing records, of the slots of _contents that lack any
         self.ledger = Ledger(plans.frame_rows, plans.tags, plans.program.bits, shots)
 
     # ---- where it stands
@@ -82,9 +87,16 @@ class Path:
         """Every slot of the fragment has arrived."""
         return self.slot == self.fragment.length
 
-    def expected(self, count: int) -> tuple[int, ...]:
-        """Records of each of the next ``count`` slots; fewer at the end of the fragment."""
-        return tuple(content.records for content in self._ahead[self.slot : self.slot + count])
+    def due(self, count: int) -> BlockSyndrome:
+        """The next ``count`` slots; fewer at the end of the fragment."""
+        slot = self.received - self._start
+        before = self._contents[-1] if self._contents else None
+        return self._plans.block(before, self._ahead[slot : slot + count])
+
+    @property
+    def whole(self) -> bool:
+        """No records are missing in what has not been committed."""
+        return not self._missing
 
     @property
     def events(self) -> np.ndarray:
@@ -94,24 +106,26 @@ class Path:
 
     # ---- what happens to it
 
-    def take(self, records: Bits, missing: Bits | None = None) -> None:
-        """The next slot, both uint8 (m, bytes).  Records that are ``missing`` are zero in ``records``."""
+    def take(self, block: BlockSyndrome, records: Bits, missing: Bits | None = None) -> None:
+        """The slots that are `due`, both uint8 (sum of m, bytes).  Records that are ``missing`` are zero in ``records``; only
+        a block of one slot may have any."""
         if self.discarded:
             records, missing = records & self.live, self._lasting(missing)
-        content = self._ahead[self.slot]
-        before = self._contents[-1] if self._contents else None
-        both = records if self._last is None else np.concatenate((self._last, records))
-        detectors, parities = self._plans.syndrome(before, content).of(both)
-        self._contents.append(content)
+        detectors, parities = block.of(np.concatenate((self._last, records, self._zero)))
+        slots = len(block.m)
+        self._contents += block.contents
         self._syndrome.append(detectors)
         self._parities.append(parities)
-        self._missing.append(missing)
-        self._last = records
-        self.received += 1
-        self.records += content.records
-        self.rounds += content.has_round
-        self.detectors += len(detectors)
+        if missing is not None:
+            self._missing[self.received] = missing
+        self._last = records[block.records - block.m[-1] :]
+        self.received += slots
+        self.records += block.records
+        self.rounds += block.rounds
+        self.detectors += block.detectors
         self._uncounted.append(detectors)
+        if len(self._uncounted) >= UNCOUNTED:
+            self._count()
 
     def discard(self, chosen: Bits) -> np.ndarray:
         """Shots, packed, that shall count no longer.  Returns their numbers in the batch, of those that did so far."""
@@ -120,9 +134,10 @@ class Path:
         if len(fresh):
             self.live = live = self.live & ~chosen
             self.discarded += len(fresh)
-            self._last = None if self._last is None else self._last & live
+            self._last = self._last & live
             self._syndrome = [rows & live for rows in self._syndrome]
-            self._missing = [self._lasting(missing) for missing in self._missing]
+            lasting = {slot: self._lasting(missing) for slot, missing in self._missing.items()}
+            self._missing = {slot: missing for slot, missing in lasting.items() if missing is not None}
         return fresh
 
     def _count(self) -> None:
@@ -146,13 +161,12 @@ class Path:
 
         Returns the shots, packed, whose missing records leave nothing to decide by, None if there are none.
         """
-        self._count()  # before artifacts change detectors in place
         older = int(self.committed > 0)  # a slot before the window is kept
         before = self._contents[0] if older else None
         contents = self._contents[older : older + window.needs - window.start]
         plan = self._plans.window(before, contents, window)
-        syndrome = np.concatenate(self._syndrome) if len(self._syndrome) > 1 else self._syndrome[0]
-        shots, ledger = len(self.shots), self.ledger
+        syndrome = np.concatenate(self._syndrome)
+        shots = len(self.shots)
         missing = self._lacking(older, window)
         lost: Bits | None = None
         found = []
@@ -161,38 +175,50 @@ class Path:
             found.append(prediction)
             if undecidable is not None and undecidable.any():
                 lost = pack(undecidable) | (0 if lost is None else lost)
-        for instance, prediction in zip(plan.instances, found, strict=True):
-            if len(instance.artifacts) and not drop_artifacts:
-                syndrome[instance.artifacts] ^= prediction[len(instance.template.columns) :]
-            ledger.parities[instance.tags, DECODED] ^= prediction[instance.parity_columns]
+        predictions = found[0] if len(found) == 1 else np.concatenate((self._zero[:0], *found))
+        if len(plan.artifacts) and not drop_artifacts:
+            flips = predictions.take(plan.artifact_rows, axis=0)
+            syndrome[plan.artifacts] = syndrome.take(plan.artifacts, axis=0) ^ flips
+        parities = self._parities[0] if len(self._parities) == 1 else np.concatenate(self._parities)
+        own, self._parities = parities[: plan.committed_parities], [parities[plan.committed_parities :]]
+        algebra = plan.algebra if missing is None else None
+        if algebra is None or not algebra.apply(self.ledger, window.start, own, predictions):
+            self._settle(plan, window, contents, own, found)
         committed = window.commit - window.start
-        for i in range(committed):
-            rows = iter(self._parities[i])
-            for event, names in zip(contents[i].slot.events, contents[i].event_records, strict=True):
-                ledger.apply(event, window.start + i, window.commit, None if names is None else next(rows))
-                if missing is not None and names is not None:
-                    self._note_unread(names, older + i)
-        for instance, prediction in zip(plan.instances, found, strict=True):
-            ledger.frames[instance.frames, DECODED] ^= prediction[instance.frame_columns]
         self.committed = window.commit
         self._contents = self._contents[older + committed - 1 :]
-        self._missing = self._missing[older + committed - 1 :]
+        if self._missing:
+            self._missing = {slot: rows for slot, rows in self._missing.items() if slot >= window.commit - 1}
         self._syndrome = [syndrome[plan.committed_rows :]]
-        self._parities = self._parities[committed:]
         return lost
+
+    def _settle(
+        self, plan: WindowPlan, window: Window, contents: Sequence[SlotContent], parities: Bits, found: Sequence[Bits]
+    ) -> None:
+        """A commit, event by event.  ``parities``: uint8 (its events with records, bytes); ``found``: of each instance."""
+        ledger, older, absent = self.ledger, int(self.committed > 0), self._absent()
+        for instance, prediction in zip(plan.instances, found, strict=True):
+            ledger.parities[instance.tags, DECODED] ^= prediction[instance.parity_columns]
+        rows = iter(parities)
+        for i in range(window.commit - window.start):
+            for event, names in zip(contents[i].slot.events, contents[i].event_records, strict=True):
+                ledger.apply(event, window.start + i, window.commit, None if names is None else next(rows))
+                if names is not None and not self.whole:
+                    without = touched(names, older + i, self._contents, absent)
+                    self.unread = self.unread if without is None else self.unread | without
+        for instance, prediction in zip(plan.instances, found, strict=True):
+            ledger.frames[instance.frames, DECODED] ^= prediction[instance.frame_columns]
 
     def _lacking(self, older: int, window: Window) -> list[tuple[RecordName, ...]] | None:
         """What the shots lack in a window and the slot before it; a ghost's own records are the next window's affair."""
-        count = older + window.end - window.start
-        if not any(missing is not None for missing in self._missing[:count]):
+        if self.whole:
             return None
-        numbered = zip(range(-older, count - older), self._contents, self._missing, strict=False)
+        numbered = zip(range(-older, window.end - window.start), self._contents, self._absent(), strict=False)
         return lacking(numbered, len(self.shots))
 
-    def _note_unread(self, names: Sequence[RecordName], slot: int) -> None:
-        without = touched(names, slot, self._contents, self._missing)
-        if without is not None:
-            self.unread = self.unread | without
+    def _absent(self) -> list[Bits | None]:
+        """The missing records of each slot of `_contents`."""
+        return [self._missing.get(slot) for slot in range(self.received - len(self._contents), self.received)]
 
     # ---- stopped and continued
 
@@ -208,8 +234,8 @@ class Path:
             [content.number for content in self._contents],
             b"".join([slots.tobytes() for slots in self._syndrome]),
             b"".join([slot.tobytes() for slot in self._parities]),
-            None if self._last is None else self._last.tobytes(),
-            [None if missing is None else missing.tobytes() for missing in self._missing],
+            self._last.tobytes() if self.received else None,
+            [None if missing is None else missing.tobytes() for missing in self._absent()],
             self.ledger.state(),
         ]
 
@@ -229,11 +255,10 @@ class Path:
         path._events = np.frombuffer(events, np.uint32).astype(np.int64)
         path._contents = [plans.content(number) for number in contents]
         path._syndrome = [read_rows(syndrome, shots)]
-        waiting = path._contents[int(path.committed > 0) :]
-        ends = np.cumsum([sum(names is not None for names in c.event_records) for c in waiting], dtype=np.intp)
-        path._parities = np.split(read_rows(parities, shots), ends[:-1]) if waiting else []
-        path._last = None if last is None else read_rows(last, shots)
-        path._missing = [None if data is None else read_rows(data, shots) for data in missing]
+        path._parities = [read_rows(parities, shots)]
+        path._last = path._last if last is None else read_rows(last, shots)
+        first = path.received - len(contents)
+        path._missing = {first + i: read_rows(data, shots) for i, data in enumerate(missing) if data is not None}
         path.ledger.restore(ledger)
         return path
 
@@ -255,12 +280,13 @@ class Path:
         shots = len(self.shots)
         other._syndrome = [select(rows, shots, chosen) for rows in self._syndrome]
         other._parities = [select(rows, shots, chosen) for rows in self._parities]
-        other._missing = [m if m is None else select(m, shots, chosen) for m in self._missing]
+        other._missing = {slot: select(missing, shots, chosen) for slot, missing in self._missing.items()}
         other.live = select(self.live, shots, chosen)
         other.discarded = len(chosen) - ones(other.live)
         other.unread = select(self.unread, shots, chosen)
         other._events = self.events[chosen]
         other._uncounted = []
-        other._last = None if self._last is None else select(self._last, shots, chosen)
+        other._last = select(self._last, shots, chosen)
+        other._zero = np.zeros((1, width(len(chosen))), np.uint8)
         other.ledger = self.ledger.select(chosen)
         return other

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from qcos_plugins.matching_tracker.fault import StreamFault
 from qcos_plugins.matching_tracker.packed import Bits, mask, pack, width
 
-from qcosd.qec.stream import Block
+from qcosd.qec.stream import PAYLOADS, Block
 
 
 def records(block: Block, frames: Sequence[npt.NDArray[Any]]) -> tuple[Bits, Bits | None]:
@@ -47,17 +47,20 @@ def records(block: Block, frames: Sequence[npt.NDArray[Any]]) -> tuple[Bits, Bit
     return bits & ~missing, missing
 
 
+_KINDS = {name: np.dtype(np.int8 if name == "llr" else np.uint8) for name in PAYLOADS}
+
+
 def _check(block: Block, name: str, frame: npt.NDArray[Any], shape: tuple[int, int]) -> None:
     def refuse(what: str, expected: object, came: object) -> NoReturn:
         message = f"path {block.path!r}, slot {block.round}: {what} of {name} {came!r} came, {expected!r} is due"
         raise StreamFault(message, path=block.path, slot=block.round, what=what, expected=expected, came=came)
 
-    kind = np.int8 if name == "llr" else np.uint8
+    kind = _KINDS[name]
     if frame.dtype != kind:
-        refuse("type", kind.__name__, str(frame.dtype))
+        refuse("type", str(kind), str(frame.dtype))
     if name == "llr":
         shape = (shape[0], block.shots)
     if frame.shape != shape:
         refuse("shape", shape, frame.shape)
-    if name != "llr" and block.shots % 8 and (frame[:, -1] >> block.shots % 8).any():
+    if name != "llr" and block.shots % 8 and np.bitwise_or.reduce(frame[:, -1]) >> block.shots % 8:
         refuse("bits beyond the last shot", False, True)

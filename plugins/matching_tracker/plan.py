@@ -10,15 +10,17 @@ from hashlib import blake2b, sha256
 
 import numpy as np
 import numpy.typing as npt
+from qcos_plugins.matching_tracker.algebra import Algebra
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.content import Interner, SlotContent
 from qcos_plugins.matching_tracker.decoders import offer
 from qcos_plugins.matching_tracker.elements import Name
 from qcos_plugins.matching_tracker.erasures import Lost
+from qcos_plugins.matching_tracker.frames import NotFinal
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.packed import Bits, pack, select, unpack
 from qcos_plugins.matching_tracker.structure import WrongFragments
-from qcos_plugins.matching_tracker.syndrome import SlotSyndrome
+from qcos_plugins.matching_tracker.syndrome import BlockSyndrome
 from qcos_plugins.matching_tracker.template import Template
 from qcos_plugins.matching_tracker.window import RegionWindow, Window, region_windows
 
@@ -28,6 +30,7 @@ from qcosd.qec.geometry import Coord
 from qcosd.qec.versions import versions
 
 MAX_PLANS = 8192
+MAX_ROWS = 1 << 23  # of all blocks
 
 Rows = np.ndarray  # intp
 Missing = Sequence[Sequence[Name]]
@@ -86,10 +89,19 @@ class Instance:
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """``committed_rows``: how many detectors the committed slots have."""
+    """What a window comes to.
+
+    ``committed_rows``, ``committed_parities``: how many detectors, and events with records, the committed slots have.  Rows
+    ``artifact_rows`` of the predictions of all instances, one after the other, go to the detectors ``artifacts``.
+    ``algebra``: what the commit does to the ledger, None if that depends on classical bits.
+    """
 
     instances: tuple[Instance, ...]
     committed_rows: int
+    committed_parities: int
+    artifacts: Rows
+    artifact_rows: Rows
+    algebra: Algebra | None
 
 
 class Plans:
@@ -141,8 +153,9 @@ class Plans:
         patches = dict.fromkeys(patch for event in events for patch in _patches(event))
         self.frame_rows = {patch: row for row, patch in enumerate(patches)}
         self.tags = 1 + max((e.tag for e in events if isinstance(e, Merge | Measure)), default=-1)
-        self._syndromes: dict[tuple[int, int], SlotSyndrome] = {}
-        self._instances: dict[tuple[object, ...], list[Instance]] = {}  # of windows, at whatever rates
+        self._blocks: dict[tuple[int, ...], BlockSyndrome] = {}
+        # Of windows, at whatever rates: all instances, and the plan.
+        self._known: dict[tuple[object, ...], tuple[Sequence[Instance], WindowPlan | None]] = {}
         self._windows: dict[tuple[object, ...], WindowPlan] = {}
 
     def reweighted(self, calibration: Calibration) -> Plans:
@@ -173,27 +186,80 @@ class Plans:
         distinct = self._contents[fragment]
         return [distinct[i] for i, repeats in self.program.fragments[fragment].timeline for _ in range(repeats)]
 
-    def syndrome(self, before: SlotContent | None, content: SlotContent) -> SlotSyndrome:
-        key = (-1 if before is None else before.number, content.number)
-        if key not in self._syndromes:
-            self._syndromes[key] = SlotSyndrome(before, content)
-        return self._syndromes[key]
+    def block(self, before: SlotContent | None, contents: Sequence[SlotContent]) -> BlockSyndrome:
+        """``before``: the slot before these."""
+        key = (-1 if before is None else before.number, *[content.number for content in contents])
+        block = self._blocks.get(key)
+        if block is None:
+            block = BlockSyndrome(before, contents)
+            if len(self._blocks) * block.size >= MAX_ROWS:  # as if all were as large as this one
+                self._blocks.clear()
+            self._blocks[key] = block
+        return block
 
     def window(self, before: SlotContent | None, contents: Sequence[SlotContent], window: Window) -> WindowPlan:
         """``before``: the slot before the window, None at the start of a path; ``contents``: its slots and its ghost."""
         commit, end = window.commit - window.start, window.end - window.start
-        key = (commit, end, -1 if before is None else before.number, *(c.number for c in contents))
+        key = (commit, end, -1 if before is None else before.number, *[c.number for c in contents])
         plan = self._windows.get(key)
         if plan is None:
             if len(self._windows) >= MAX_PLANS:
                 self._windows.clear()
-                self._instances.clear()
-            instances = self._plan(before, contents, commit, end, self._instances.get(key, []))
-            self._instances[key] = instances
+                self._known.clear()
+            known, plan = self._known.get(key, ((), None))
+            instances = self._plan(before, contents, commit, end, known)
             useful = tuple(i for i in instances if i.template.detectors and i.template.predictions)
-            plan = WindowPlan(useful, sum(len(c.detectors) for c in contents[:commit]))
+            if plan is not None and _structures(instances) == _structures(known):
+                plan = replace(plan, instances=useful)
+            else:
+                plan = self._whole(useful, contents[:commit])
+            self._known[key] = instances, plan
             self._windows[key] = plan
         return plan
+
+    def largest_template(self) -> Template | None:
+        """Of the windows that were planned so far, the one with the most edges."""
+        known = (instance.template for plan in self._windows.values() for instance in plan.instances)
+        return max(known, key=lambda template: template.size, default=None)
+
+    def _whole(self, useful: tuple[Instance, ...], committed: Sequence[SlotContent]) -> WindowPlan:
+        artifacts, artifact_rows, begin = [], [], 0
+        parities, frames = [], []
+        for instance in useful:
+            columns = len(instance.template.columns)
+            artifacts.append(instance.artifacts)
+            artifact_rows.append(np.arange(begin + columns, begin + instance.template.predictions))
+            parities += zip(instance.tags.tolist(), (begin + instance.parity_columns).tolist(), strict=True)
+            frames += zip(instance.frames.tolist(), (begin + instance.frame_columns).tolist(), strict=True)
+            begin += instance.template.predictions
+        return WindowPlan(
+            useful,
+            sum(len(content.detectors) for content in committed),
+            sum(content.parities for content in committed),
+            _joined(artifacts),
+            _joined(artifact_rows),
+            self._algebra(committed, parities, frames, begin),
+        )
+
+    def _algebra(
+        self,
+        committed: Sequence[SlotContent],
+        parities: Sequence[tuple[int, int]],
+        frames: Sequence[tuple[int, int]],
+        columns: int,
+    ) -> Algebra | None:
+        happenings = [
+            (slot, event, names is not None)
+            for slot, content in enumerate(committed)
+            for event, names in zip(content.slot.events, content.event_records, strict=True)
+        ]
+        if any(isinstance(event, Frame) and event.condition is not None for _, event, _ in happenings):
+            return None
+        size = self.tags, self.program.bits
+        try:
+            return Algebra(self.frame_rows, size, len(committed), happenings, parities, frames, columns)
+        except (NotFinal, ValueError):
+            return None  # to be refused event by event, which says where
 
     def _plan(
         self,
@@ -248,6 +314,14 @@ class Plans:
             _rows(frame_columns),
             _rows(frames),
         )
+
+
+def _structures(instances: Sequence[Instance]) -> list[int]:
+    return [id(instance.template.structure) for instance in instances]
+
+
+def _joined(rows: Sequence[Rows]) -> Rows:
+    return np.concatenate(rows) if rows else _rows(())
 
 
 def _rows(values: object) -> Rows:

@@ -13,58 +13,70 @@ from qcosd.qec.fragment import RecordName
 
 
 class Gather:
-    """Parities of a fixed list of sets of rows.
-
-    Set by set XOR would be a loop over thousands of detectors; here it is one over the few sizes that occur.
-    """
+    """Parities of a fixed list of sets of rows: all sets at once, made equally long by a row of zeros."""
 
     def __init__(self, sets: Sequence[Sequence[int]]) -> None:
-        self._count = len(sets)
-        self._layers: list[tuple[np.ndarray | None, np.ndarray]] = []
-        for depth in range(max(map(len, sets), default=0)):
-            members = [i for i, rows in enumerate(sets) if len(rows) > depth]
-            source = np.array([sets[i][depth] for i in members], np.intp)
-            target = None if len(members) == len(sets) else np.array(members, np.intp)
-            self._layers.append((target, source))
+        size = max(map(len, sets), default=0)
+        self._rows = np.full((size, len(sets)), -1, np.intp)
+        for i, rows in enumerate(sets):
+            self._rows[: len(rows), i] = rows
+        self.size = self._rows.size
 
     def of(self, records: Bits) -> Bits:
-        """uint8 (rows, bytes) -> uint8 (sets, bytes)."""
-        out = np.zeros((self._count, records.shape[1]), np.uint8)
-        for target, source in self._layers:
-            if target is None:
-                out ^= records.take(source, axis=0)
-            else:
-                out[target] ^= records.take(source, axis=0)
-        return out
+        """uint8 (rows, bytes), the last row zero -> uint8 (sets, bytes)."""
+        if not self._rows.size:
+            return np.zeros((self._rows.shape[1], records.shape[1]), np.uint8)
+        return np.bitwise_xor.reduce(records.take(self._rows, axis=0), axis=0)
 
 
-class SlotSyndrome:
-    """What a slot's records say, given the slot before it.
+class BlockSyndrome:
+    """What the records of consecutive slots say, given the slot before them.
 
-    ``of(records)`` takes uint8 (m before + m, bytes), the records of both slots, and returns the detectors of this slot
-    and the parities of its events (a row for each event with records, in order).
+    ``contents``: the slots.  ``m``: records of each.  ``records``, ``rounds``, ``detectors``: how many there are in all.
+    ``size``: numbers of rows that it holds, 8 bytes each.
     """
 
-    def __init__(self, before: SlotContent | None, content: SlotContent) -> None:
+    def __init__(self, before: SlotContent | None, contents: Sequence[SlotContent]) -> None:
+        self.contents = tuple(contents)
+        self.m = tuple(content.records for content in contents)
+        self.records = sum(self.m)
+        self.rounds = sum(content.has_round for content in contents)
+        detectors: list[list[int]] = []
+        parities: list[list[int]] = []
+        begin = before.records if before else 0
+        for content in contents:
+            at = _Rows(before, content, begin)
+            detectors += map(at.of, content.detector_records)
+            parities += (at.of(names) for names in content.event_records if names is not None)
+            before, begin = content, begin + content.records
+        self.detectors = len(detectors)
+        self._detectors = Gather(detectors)
+        self._parities = Gather(parities)
+        self.size = self._detectors.size + self._parities.size
+
+    def of(self, records: Bits) -> tuple[Bits, Bits]:
+        """uint8 (m before + records + 1, bytes), the records of the slot before, those of these slots, a row of zeros.
+
+        Returns the detectors, in order of time, and the parities of events (a row for each event with records, in order).
+        """
+        return self._detectors.of(records), self._parities.of(records)
+
+
+class _Rows:
+    """Rows of the records that a slot names; ``begin``: of its own first record."""
+
+    def __init__(self, before: SlotContent | None, content: SlotContent, begin: int) -> None:
         self._before = before
         self._content = content
-        self._detectors = Gather([self._rows(names) for names in content.detector_records])
-        self._events = [np.array(self._rows(names), np.intp) for names in content.event_records if names is not None]
+        self._begin = begin
 
-    def _rows(self, names: Sequence[RecordName]) -> list[int]:
-        offset = self._before.records if self._before else 0
+    def of(self, names: Sequence[RecordName]) -> list[int]:
         rows = []
         for dt, x, y, k in names:
             if dt == 0:
-                rows.append(offset + self._content.record_rows[x, y, k])
+                rows.append(self._begin + self._content.record_rows[x, y, k])
             elif dt == -1 and self._before is not None:
-                rows.append(self._before.record_rows[x, y, k])
+                rows.append(self._begin - self._before.records + self._before.record_rows[x, y, k])
             else:
                 raise ValueError(f"record ({dt}, {x}, {y}, {k}) lies outside of its slot and the one before")
         return rows
-
-    def of(self, records: Bits) -> tuple[Bits, Bits]:
-        events = np.zeros((len(self._events), records.shape[1]), np.uint8)
-        for row, source in enumerate(self._events):
-            np.bitwise_xor.reduce(records.take(source, axis=0), axis=0, out=events[row])
-        return self._detectors.of(records), events

@@ -20,7 +20,7 @@ class Template:
     """Immutable, shared by every window with the same content and the same rates.
 
     ``rates``: of each of the structure's classes.  ``detectors``: what it matches, in order; ``artifacts``: detectors that it
-    may flip; ``columns``: its observables.  ``size``: edges of its graph.
+    may flip; ``columns``: its observables.  ``probabilities``: float64 (errors,), of each of the structure's errors.  ``size``: edges of its graph.
     """
 
     def __init__(self, structure: Structure, rates: Sequence[float], *, decoder: str) -> None:
@@ -30,13 +30,14 @@ class Template:
         self.artifacts: tuple[LocalDetector, ...] = structure.artifacts
         self.size = len(structure.edges)
         self.predictions = structure.predictions
-        self._probabilities = structure.flips.probabilities(rates)
+        self.probabilities = structure.flips.probabilities(rates)
+        self._rates = rates
         self._compiled: Compiled | None = None
         self._erasures: Erasures | None = None  # made when a record is missing for the first time
         if self.detectors and self.predictions:
             made = offer(decoder)
             texts = [edge.text for edge in structure.edges]
-            lines = written(structure.company, texts, self._probabilities, made.given)
+            lines = written(structure.company, texts, self.probabilities, made.given)
             self._compiled = made.make(declared(lines, len(self.detectors), self.predictions))
             self._try()
 
@@ -57,6 +58,10 @@ class Template:
             if not np.array_equal(explain(syndrome), syndrome):
                 raise RuntimeError("the edges that a decoder gives for a syndrome do not explain it")
 
+    def with_decoder(self, decoder: str) -> Template:
+        """The same window at the same rates, for another decoder."""
+        return Template(self.structure, self._rates, decoder=decoder)
+
     def decode(self, syndrome: Bits, shots: int) -> Bits:
         """uint8 (detectors, bytes) packed along the shots -> uint8 (predictions, bytes), padding zero.
 
@@ -76,6 +81,6 @@ class Template:
         if self._compiled is None:
             return np.zeros((self.predictions, syndrome.shape[1]), np.uint8)
         if self._erasures is None:
-            edges = edge_probabilities(self.structure.company, self._probabilities)
+            edges = edge_probabilities(self.structure.company, self.probabilities)
             self._erasures = Erasures(self.structure, edges)
         return self._erasures.decode(syndrome, losses)

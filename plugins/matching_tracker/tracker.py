@@ -14,6 +14,7 @@ from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.condition import holds
 from qcos_plugins.matching_tracker.fault import Aborted, StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.frames import APPLIED, DECODED, UNDECODED, NotFinal
+from qcos_plugins.matching_tracker.load import Load, behind
 from qcos_plugins.matching_tracker.messages import check_block, check_discard
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
@@ -21,6 +22,7 @@ from qcos_plugins.matching_tracker.packed import Bits, mask, ones, read_rows, un
 from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.payload import records
 from qcos_plugins.matching_tracker.plan import Plans
+from qcos_plugins.matching_tracker.syndrome import BlockSyndrome
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
@@ -31,7 +33,7 @@ Reply = Acknowledgement | tuple[Decided, Bits]
 ERASED = "erased"
 NOT_DECODED = "missing records"
 
-CHECKPOINT = b"\x01"
+CHECKPOINT = b"\x02"
 """Version of checkpoints, their first byte."""
 
 
@@ -40,8 +42,8 @@ class Tracker:
 
     ``decoder``: one of `decoders.offers`.  ``buffer``: look-ahead in slots, default the distance.  ``templates``: a cache
     to share with other trackers.  ``plans``: what another tracker of the same program worked out (`Tracker.plans`);
-    calibration, decoder, buffer and templates are then its.  ``clock``: seconds, for the latency histogram.  ``batch``: the
-    tag that all blocks must have, default that of the first.
+    calibration, decoder, buffer and templates are then its.  ``clock``: seconds, for the latency histogram.  ``load``: that of
+    the batches before, so that those of one job are judged together.  ``batch``: the tag that all blocks must have, default that of the first.
 
     Shots with missing records are decoded as well as they can be, and discarded as "erased" where nothing is left to decide
     by; with ``decode_missing=False``, or if the decoder cannot, every one of them is discarded as "missing records".
@@ -64,6 +66,7 @@ class Tracker:
         templates: TemplateCache | None = None,
         plans: Plans | None = None,
         clock: Callable[[], float] | None = None,
+        load: Load | None = None,
         drop_artifacts: bool = False,
     ) -> None:
         if shots < 1:
@@ -72,6 +75,8 @@ class Tracker:
             plans = Plans(program, calibration, decoder=decoder, buffer=buffer, templates=templates)
         self.plans = self._given = plans
         self._clock = clock
+        self._load = Load() if load is None else load
+        self._round_ns = 0.0  # how long a round of the program takes on the machine's clock
         self._drop_artifacts = drop_artifacts
         self._keep_records = keep_records or keep_shots is not None
         self._kept: dict[str, list[tuple[Bits, Bits | None]]] = {}  # path -> records of its blocks, and those missing
@@ -146,9 +151,10 @@ class Tracker:
         Raises StreamFault, and takes nothing, if it is not the block that must come next; Aborted, if it says that none
         will.
         """
-        path = self._check(block)
+        began, built = self._clock() if self._clock else 0.0, self.plans.templates.misses
+        path, due = self._check(block)
+        before = path.time
         bits, missing = records(block, frames)
-        began = self._clock() if self._clock else 0.0
         self._batch = block.batch
         self._began = True
         above = block.path
@@ -160,19 +166,48 @@ class Tracker:
             self._keep(path, bits, missing)
         if missing is not None:
             missing = self._miss(path, missing)
-        self._outcomes.rounds_lost += len(block.m) * (block.status == "lost")
-        self._outcomes.rounds_late += len(block.m) * (block.status == "late")
-        row = 0
-        for m in block.m:
-            rows = slice(row, row + m)
-            absent = None if missing is None or not missing[rows].any() else missing[rows]
-            path.take(bits[rows], absent)
-            row += m
-            self._commit(path, began)
+        if block.status != "ok":
+            self._outcomes.rounds_lost += len(block.m) * (block.status == "lost")
+            self._outcomes.rounds_late += len(block.m) * (block.status == "late")
+        if missing is None and path.whole:
+            if block.m:
+                path.take(due, bits)
+                self._commit(path, began)
+        else:  # slot by slot: what is undecidable in one is discarded before the next one comes
+            row = 0
+            for m in block.m:
+                rows = slice(row, row + m)
+                absent = None if missing is None or not missing[rows].any() else missing[rows]
+                path.take(path.due(1), bits[rows], absent)
+                row += m
+                self._commit(path, began)
         replies: list[Reply] = [Acknowledgement(path.name, path.received, path.committed)]
         if path.complete:
             self._end(path, replies)
+        self._time(block, before, began, built)
         return replies
+
+    def _time(self, block: Block, before: int, began: float, built: int) -> None:
+        """``before``: the machine's time, in ns, at the end of the path's last block, 0 if there was none."""
+        outcomes = self._outcomes
+        outcomes.stall_rounds += block.stalled
+        if block.late_ns is not None:
+            outcomes.lateness_us[latency_label(block.late_ns / 1e9)] += 1
+        if self._clock and built == self.plans.templates.misses:
+            outcomes.busy_ns += round(1e9 * (self._clock() - began))
+            outcomes.busy_rounds += len(block.m)
+            if block.late_ns is not None and block.m:
+                self._judge(block, before, self._clock() - began, self._clock)
+
+    def _judge(self, block: Block, before: int, busy: float, clock: Callable[[], float]) -> None:
+        """Raises Behind if decoding cannot keep up with a machine whose rounds leave on a clock."""
+        if before or not block.path:  # nothing says when a branch began
+            self._round_ns = (block.t_hw_ns - before) / (len(block.m) + block.stalled)
+        span = self._round_ns * len(block.m)
+        self._outcomes.hardware_ns += round(span)
+        utilisation = self._load.add(busy, span / 1e9)
+        if utilisation is not None:
+            raise behind(self.plans, utilisation, self._round_ns / 1e3, clock)
 
     def outcomes(self) -> Outcomes:
         """Raises StreamFault while a path is open."""
@@ -238,7 +273,7 @@ class Tracker:
             raise StreamFault(f"no path {name!r} is open", path=name, open=sorted(self._open))
         return path
 
-    def _check(self, block: Block) -> Path:
+    def _check(self, block: Block) -> tuple[Path, BlockSyndrome]:
         def demand(what: str, expected: object, came: object) -> None:
             if expected != came:
                 message = f"path {block.path!r}, slot {block.round}: {what} {came!r} came, {expected!r} is due"
@@ -253,14 +288,15 @@ class Tracker:
         path = self._path(block.path)
         if block.kind == "stall":
             raise StreamFault("stall rounds are not tracked yet", path=block.path, slot=block.round)
-        demand("fragment", path.fragment.index, block.fragment)
-        demand("slot", path.slot, block.slot)
+        fragment, slot, due = path.fragment, path.slot, path.due(len(block.m))
+        demand("fragment", fragment.index, block.fragment)
+        demand("slot", slot, block.slot)
         demand("round", path.received, block.round)
         demand("first record", path.records, block.rec_start)
         demand("shots", len(path.shots), block.shots)
-        demand("records", path.expected(len(block.m)), block.m)
-        ends = path.slot + len(block.m) == path.fragment.length
-        demand("end of path", ends and path.fragment.decision is None, block.last)
+        demand("records", due.m, block.m)
+        ends = slot + len(block.m) == fragment.length
+        demand("end of path", ends and fragment.decision is None, block.last)
         if not block.m and not block.last:
             raise StreamFault("an empty block", path=block.path, slot=block.round)
         if block.t_hw_ns < max(1, path.time):
@@ -269,7 +305,7 @@ class Tracker:
                 path=block.path,
                 slot=block.round,
             )
-        return path
+        return path, due
 
     def _keep(self, path: Path, bits: Bits, missing: Bits | None) -> None:
         missing = None if missing is None else missing[:, : self._keep_width]
@@ -321,16 +357,17 @@ class Tracker:
             self._outcomes.members[path.name] = path.shots
         decision = path.fragment.decision
         if decision is None:
-            outcomes = self._outcomes
-            outcomes.bits[:, path.shots] = unpack(path.ledger.bits[:, DECODED], len(path.shots))
-            outcomes.undecoded[:, path.shots] = unpack(path.ledger.bits[:, UNDECODED], len(path.shots))
-            outcomes.applied[:, path.shots] = unpack(path.ledger.bits[:, APPLIED], len(path.shots))
-            outcomes.unread[path.shots] = unpack(path.unread, len(path.shots))
-            outcomes.rounds[path.shots] = path.rounds
-            accepted = unpack(path.live, len(path.shots)).astype(bool)
-            outcomes.detectors_total += path.detectors * int(accepted.sum())
-            outcomes.detection_events += int(path.events[accepted].sum())
-            outcomes.paths[path.name] = len(path.shots)
+            outcomes, shots = self._outcomes, len(path.shots)
+            own: Any = path.shots if path.name else slice(None)  # indices cost more than all the rest of a single shot
+            bits = unpack(path.ledger.bits, shots)
+            outcomes.bits[:, own] = bits[:, DECODED]
+            outcomes.undecoded[:, own] = bits[:, UNDECODED]
+            outcomes.applied[:, own] = bits[:, APPLIED]
+            outcomes.unread[own] = unpack(path.unread, shots)
+            outcomes.rounds[own] = path.rounds
+            outcomes.detectors_total += path.detectors * (shots - path.discarded)
+            outcomes.detection_events += int(path.events @ unpack(path.live, shots))
+            outcomes.paths[path.name] = shots
             return
         if late := path.pending_bits() & set(decision.condition.bits):
             raise NotFinal(f"decision {decision.k} reads bits {sorted(late)} before they are final")

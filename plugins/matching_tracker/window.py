@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from qcos_plugins.matching_tracker.content import Placed, SlotContent
@@ -31,6 +32,7 @@ class Window(NamedTuple):
         return self.end + self.ghost
 
 
+@lru_cache(1024)  # asked for every block
 def next_window(start: int, step: int, buffer: int, total: int | None) -> Window | None:
     """The window that begins at ``start``; None at the end of the path.
 

@@ -61,6 +61,7 @@ class FlipBatch:
         self.shots = shots
         self.qubits = qubits
         self.mask = full_mask(shots)
+        self._padded = shots % 8 != 0
         self._record_bytes = record_bytes
         self._row_bytes = 32 * -(-shots // 256)  # stim keeps records in words of 256 shots
         self._seeds = np.random.default_rng(seed)
@@ -119,9 +120,15 @@ class FlipBatch:
     def _changes(self, count: int) -> Packed:
         # Observables accumulate: the newest bits are what changed since the last look.
         now: Packed = self._simulator.get_observable_flips(bit_packed=True)
-        bits = now[:count] & self.mask  # stim leaves garbage in the padding
         known = self._observables[:count]
-        bits[: len(known)] ^= known & self.mask
+        bits: Packed
+        if len(known) == count:
+            bits = now[:count] ^ known
+        else:
+            bits = now[:count].copy()
+            bits[: len(known)] ^= known
+        if self._padded:
+            bits &= self.mask  # stim leaves garbage in the padding
         self._observables = now
         return bits
 

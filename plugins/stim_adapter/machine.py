@@ -123,7 +123,11 @@ class Machine:
 
     def _block(self, branch: Branch, start: int, last: bool) -> BlockItem:
         length = min(self._program.distance, branch.fragment.length - start)
-        stops = [(i, place) for i in range(length) for place in self._faults.get(branch.round + i, ())]
+        stops = (
+            [(i, place) for i in range(length) for place in self._faults.get(branch.round + i, ())]
+            if self._faults
+            else ()
+        )
         plan = self._compiler.block(branch.fragment, start, stops)
         bits = self._execute(branch, plan)
         header = Block(
@@ -145,9 +149,10 @@ class Machine:
     def _execute(self, branch: Branch, plan: BlockPlan) -> Packed:
         frames, reference, steered = branch.frames, branch.reference, branch.steered
         for step in plan.steps:
+            if type(step) is Run:  # nearly all of them are
+                frames.do(step.circuit)
+                continue
             match step:
-                case Run(circuit):
-                    frames.do(circuit)
                 case Steer(product, patch, flips, pauli, retire):
                     wanted = reference.measure(*product[0]) if retire else reference.parity(product)
                     # The record would show zero, but for what steering has injected before.

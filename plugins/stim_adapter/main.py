@@ -65,6 +65,7 @@ def run(lease: Any) -> Any:
             Batch(lease.batch, lease.shots, lease.seed),
             can_pause=device.can_pause,
             buffer_blocks=device.buffer_blocks,
+            round_ns=terms.round_ns,
             check=lease.check,
         )
     return lease.result()

@@ -88,15 +88,11 @@ Step = Run | Prepare | GaugeFix | Turn | Steer | Strike
 
 
 class BlockPlan(NamedTuple):
-    """Consecutive slots as steps.  ``slot``: of the fragment; ``m``: records of each slot.  The last step reads them."""
+    """Consecutive slots as steps.  ``m``: records of each slot; ``records``: of all.  The last step reads them."""
 
-    slot: int
     m: tuple[int, ...]
+    records: int
     steps: tuple[Step, ...]
-
-    @property
-    def records(self) -> int:
-        return sum(self.m)
 
 
 class Compiler:
@@ -143,12 +139,12 @@ class Compiler:
     def block(self, fragment: Fragment, start: int, faults: Iterable[tuple[int, Place]] = ()) -> BlockPlan:
         """The block of a fragment that begins at slot ``start``; ``faults``: (slot of the block, place) to stop at."""
         numbers = tuple(self._sequences[fragment.index][start : start + self.program.distance])
-        stops = set(faults)
-        if stops:
-            return self._compile(numbers, stops)._replace(slot=start)
-        if numbers not in self._blocks:
-            self._blocks[numbers] = self._compile(numbers, stops)
-        return self._blocks[numbers]._replace(slot=start)
+        if stops := set(faults):
+            return self._compile(numbers, stops)
+        plan = self._blocks.get(numbers)
+        if plan is None:
+            plan = self._blocks[numbers] = self._compile(numbers, stops)
+        return plan
 
     def _compile(self, numbers: tuple[int, ...], stops: set[tuple[int, Place]]) -> BlockPlan:
         writer = _Writer(self, stops)
@@ -158,7 +154,7 @@ class Compiler:
             before = writer.records
             writer.slot(i, slot)
             m.append(writer.records - before)
-        return BlockPlan(0, tuple(m), writer.finish())
+        return BlockPlan(tuple(m), writer.records, writer.finish())
 
 
 class _Writer:

@@ -63,6 +63,7 @@ def run(lease: Any) -> Any:
             Batch(lease.batch, lease.shots, lease.seed),
             can_pause=terms.device.can_pause,
             buffer_blocks=terms.device.buffer_blocks,
+            round_ns=terms.round_ns,
             check=lease.check,
         )
     return lease.result()

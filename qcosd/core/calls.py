@@ -13,10 +13,10 @@ from qcosd.core.effects import SIGSTOP, LogRead, Signal
 from qcosd.core.events import Channel
 from qcosd.core.job import ENDED, Job, JobState
 from qcosd.core.jobs import Ended
-from qcosd.core.lifecycle import ALIVE, State, Trigger
+from qcosd.core.lifecycle import ALIVE, Trigger
 from qcosd.core.peers import Peer
 from qcosd.core.requests import Refused, Reply, Slot
-from qcosd.protocol import Message, Side, Type
+from qcosd.protocol import EXIT_BUS_SILENT, Message, Side, Type
 
 if TYPE_CHECKING:
     from qcosd.core.kernel import Kernel
@@ -62,7 +62,9 @@ def _ping(kernel: Kernel, call: Call) -> Reply:
 
 
 def _goodbye(kernel: Kernel, call: Call) -> None:
-    kernel.goodbye(call.peer, call.body.get("reason", "left"), call.now)
+    # One that was told nothing by a kernel which is here blames the kernel, whatever it has in hand.
+    blamed = call.body.get("status") != EXIT_BUS_SILENT
+    kernel.goodbye(call.peer, call.body.get("reason", "left"), call.now, blamed=blamed)
 
 
 def _ready(kernel: Kernel, call: Call) -> None:
@@ -112,8 +114,6 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
     if kernel.draining:
         raise Refused("shutting_down", "the kernel is draining and takes no new jobs")
     _refuse_when_fenced(kernel)
-    if kernel.journal_fault:
-        raise Refused("no_space", f"the journal cannot be written: {kernel.journal_fault}")
     inputs = call.body["inputs"]
     given = admission.check(kernel, inputs, call.body["options"])
     job = kernel.jobs.submit(call.peer.address.identity, inputs, call.body["options"], call.now, given)
@@ -123,11 +123,11 @@ def _job_submit(kernel: Kernel, call: Call) -> Reply:
 
 def _job_list(kernel: Kernel, call: Call) -> Reply:
     rows = kernel.jobs.newest(call.body.get("limit", LISTED))
-    return Reply(Type.JOB_LISTING, {"jobs": rows}, after=kernel.outbox.position)
+    return Reply(Type.JOB_LISTING, {"jobs": rows}, after=kernel.jobs.position)
 
 
 def _document(kernel: Kernel, job: Job | Ended, now: float) -> Reply:
-    return Reply(Type.JOB_DOCUMENT, {"document": kernel.jobs.document(job, now)}, after=kernel.outbox.position)
+    return Reply(Type.JOB_DOCUMENT, {"document": kernel.jobs.document(job, now)}, after=job.position)
 
 
 def _job_show(kernel: Kernel, call: Call) -> Reply:
@@ -297,10 +297,14 @@ def _command(kernel: Kernel, call: Call, trigger: Trigger, want: str) -> Reply |
     if trigger is not Trigger.STOP:
         _refuse_when_fenced(kernel)
     component = _component(kernel, call)
-    kernel.supervisor.command(component, trigger, call.now)
-    if {instance.state for instance in component.instances} == {State.READY if want == "up" else State.DOWN}:
-        return Reply(Type.ACK)
+    processes = [instance.incarnation for instance in component.instances if instance.state in ALIVE]
+    begun = kernel.requests.begin(call.open_slot, processes, call.now)
+    if begun is None:
+        kernel.supervisor.command(component, trigger, call.now)
+    elif trigger is Trigger.RESTART:
+        kernel.supervisor.roll(component, list(begun), call.now)
     kernel.requests.park(call.open_slot, f"plugin.{component.name}", want)
+    kernel.answer_component(component, call.now)
     return None
 
 

@@ -28,11 +28,11 @@ class Collector:
         self._since = now
         self._alarms.set(("collect", None), now + self._limits.collect_every)
 
-    def collect(self, now: float) -> None:
-        """Remove what can go."""
+    def collect(self, now: float, safe: bool) -> None:
+        """Remove what can go. Unless it is ``safe``: what has to wait for the journal would make all others wait for the store."""
         self._alarms.set(("collect", None), now + self._limits.collect_every)
         before = now - self._limits.artifact_grace
-        if self._since > before:
+        if self._since > before or not safe:
             return
         if unused := self._blobs.unused(set(self._used()), before):
             self._blobs.delete(unused)

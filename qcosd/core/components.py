@@ -114,6 +114,7 @@ class Component:
     manifest: Manifest
     wanted: bool = True  # no operator has stopped it
     failed: str = ""  # why it is not started again until it is reset
+    rolling: list[int] = field(default_factory=list)  # incarnations that are still to be restarted
     instances: list[Instance] = field(default_factory=list)
     deaths: deque[float] = field(default_factory=deque)  # those that the component pays for
 
@@ -160,6 +161,25 @@ class Component:
     def serviceable(self) -> bool:
         """Whether a process is ready, or will be again without anybody's help."""
         return any(instance.serviceable for instance in self.instances)
+
+    def next_rolling(self) -> Instance | None:
+        """The next process to restart, if no other is away; those that have ended were restarted."""
+        away = any(instance.wanted and instance.state is not State.READY for instance in self.instances)
+        there = {instance.incarnation: instance for instance in self.instances}
+        while self.rolling and not away:
+            if (incarnation := self.rolling.pop(0)) in there:
+                return there[incarnation]
+        return None
+
+    def promote(self) -> list[Instance]:
+        """Each active instance that is not ready and a spare that is change their roles; those that did."""
+        changed: list[Instance] = []
+        for absent in self.active if self.manifest.spares else ():
+            spares = [i for i in self.instances if i.role is Role.SPARE and i.state is State.READY]
+            if absent.state is not State.READY and spares:
+                spares[0].role, absent.role = Role.ACTIVE, Role.SPARE
+                changed += [spares[0], absent]
+        return changed
 
     def add(self, role: Role, number: int = 0) -> Instance:
         """One more instance, with the lowest free number where none is given."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the kernel wants done. The shell carries effects out in the given order and decides nothing.
 
-Each effect names the journal position that it waits for (``after``, 0 = none). Effects for one destination keep their order.
+Each effect names the journal position that it waits for (``after``, 0 = none). Effects for one destination keep their order, but
+for answers: each waits for its own position only, and overtakes what waits for a later one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcosd.core.events import Address, Channel
 from qcosd.core.manifest import Manifest
-from qcosd.protocol import Message
+from qcosd.protocol import Message, Type
 
 if TYPE_CHECKING:
     from qcosd.core.records import Record
@@ -23,12 +24,13 @@ SIGSTOP = 19
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send ``protocol.encode(message)`` to a peer."""
+    """Send ``protocol.encode(message)`` to a peer. ``asked``: of an answer, what the request was."""
 
     channel: Channel
     address: Address
     message: Message
     after: int = 0
+    asked: Type | None = None
 
 
 @dataclass(frozen=True, slots=True)

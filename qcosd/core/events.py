@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from qcosd.core.manifest import Manifest
+from qcosd.protocol import EXIT_BUS_SILENT
 
 
 class Channel(StrEnum):
@@ -138,7 +139,7 @@ class SpawnFailed:
     reason: str
 
 
-FROM_OUTSIDE = (None, -9, 75)
+FROM_OUTSIDE = (None, -9, EXIT_BUS_SILENT)
 """How a process ends for no reason of its own: unknown, SIGKILL, or it has heard from no daemon (PLUGINS.md)."""
 
 

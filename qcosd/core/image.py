@@ -138,14 +138,23 @@ def _job_forgotten(folding: Folding, record: Record) -> None:
         folding.drop("history", name)
 
 
+def _key(record: Record) -> str:
+    return key_name(record.body["identity"], record.body["key"])
+
+
+def _key_begun(folding: Folding, record: Record) -> None:
+    folding.put("begun", _key(record), record.body)
+
+
 def _request_key(folding: Folding, record: Record) -> None:
-    body = record.body
-    folding.put("key", key_name(body["identity"], body["key"]), body)
+    folding.drop("begun", _key(record))
+    folding.put("key", _key(record), record.body)
 
 
 def _keys_forgotten(folding: Folding, record: Record) -> None:
     for name in record.body["names"]:
         folding.drop("key", name)
+        folding.drop("begun", name)
 
 
 _T = RecordType
@@ -164,6 +173,10 @@ _RULES: dict[RecordType, Rule] = {
     _T.LEASE: (lambda record: (_own(record), ("kernel", "numbers")), _lease),
     _T.JOB_ENDED: (lambda record: (_own(record), ("history", record.body["job"])), _job_ended),
     _T.JOB_FORGOTTEN: (lambda record: tuple(("history", name) for name in record.body["jobs"]), _job_forgotten),
-    _T.REQUEST_KEY: (lambda record: (("key", key_name(record.body["identity"], record.body["key"])),), _request_key),
-    _T.KEYS_FORGOTTEN: (lambda record: tuple(("key", name) for name in record.body["names"]), _keys_forgotten),
+    _T.KEY_BEGUN: (lambda record: (("begun", _key(record)),), _key_begun),
+    _T.REQUEST_KEY: (lambda record: (("key", _key(record)), ("begun", _key(record))), _request_key),
+    _T.KEYS_FORGOTTEN: (
+        lambda record: tuple((area, name) for area in ("key", "begun") for name in record.body["names"]),
+        _keys_forgotten,
+    ),
 }

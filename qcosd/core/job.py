@@ -86,6 +86,7 @@ class Job:
     held_by: str = ""  # what it waits for that is not there
     story: Story = field(default_factory=Story)
     # volatile
+    position: int = 0  # of the last record about it in this boot
     state: JobState = JobState.QUEUED
     cause: str = ""
     error: dict[str, Any] | None = None
@@ -176,13 +177,9 @@ class Job:
     def progress(self) -> dict[str, Any]:
         """State of its topic."""
         return {
-            "job": self.id,
-            "state": str(self.state),
-            "cause": self.cause or None,
-            "stage": self.stage,
-            "fraction": round(self.fraction, 4),
-            "batches": {"done": len(self.batches.finished), "total": len(self.batches.sizes)},
-        }
+            "job": self.id, "state": str(self.state), "cause": self.cause or None, "stage": self.stage,
+            "fraction": round(self.fraction, 4), "batches": {"done": len(self.batches.finished), "total": len(self.batches.sizes)},
+        }  # fmt: skip
 
     # What the journal has of it
 

@@ -31,6 +31,7 @@ class Ended:
 
     document: dict[str, Any]
     owner: str
+    position: int = 0  # of the record that says so; 0: of an earlier boot
 
     @property
     def state(self) -> JobState:
@@ -49,6 +50,7 @@ class Jobs:
         self._ended: list[Job] = []
         self._forgotten: list[str] = []
         self.last = 0  # number given last
+        self.position = 0  # of the last record about any job in this boot
         self.boots: list[list[Any]] = []  # the latest starts of the daemon: boot number, seconds since the epoch
         self.active: dict[str, Job] = {}
         self.history: dict[str, Ended] = {}
@@ -60,17 +62,12 @@ class Jobs:
         terms = Terms.of(options, self._limits)
         self.last += 1
         body = {
-            "job": str(self.last),
-            "owner": owner,
-            "inputs": inputs,
-            "options": options,
-            "terms": terms.table(),
-            "planned": given.artifacts,
-            "providers": given.providers,
-            "facts": given.facts,
-        }
+            "job": str(self.last), "owner": owner, "inputs": inputs, "options": options, "terms": terms.table(),
+            "planned": given.artifacts, "providers": given.providers, "facts": given.facts,
+        }  # fmt: skip
         self._outbox.append(RecordType.JOB_ACCEPTED, now, **body)
         job = accepted(body, now + self._outbox.wall)
+        self._note_position(job)
         self._admit(job, now)
         self.publish(job)
         return job
@@ -117,6 +114,10 @@ class Jobs:
         """Journal a change of a job and let it have its effect: the only way in which what is durable of a job changes."""
         self._outbox.append(kind, now, job=job.id, **body)
         job.apply(kind, body, now + self._outbox.wall)
+        self._note_position(job)
+
+    def _note_position(self, job: Job) -> None:
+        job.position = self.position = self._outbox.position
 
     def place(self, job: Job, step: Step, now: float) -> int:
         """Where the steps of a job have this one; it is added if need be."""
@@ -185,7 +186,8 @@ class Jobs:
         self._alarms.clear(("job", job))
         document = self.document(job, now)
         self._outbox.append(RecordType.JOB_ENDED, now, job=job.id, owner=job.owner, document=document)
-        self.history[job.id] = Ended(document, job.owner)
+        self._note_position(job)
+        self.history[job.id] = Ended(document, job.owner, job.position)
         self.publish(job)
         self._ended.append(job)
         self._forget_oldest(now)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from qcosd.core import events, inspection, recovery
+from qcosd.core import events, inspection, journal_fault, recovery
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.calls import HANDLERS, Call
@@ -111,11 +111,11 @@ class Kernel:
         self.supervisor.stop_all(now)
         self.requests.refuse_all(Refused("shutting_down"))
 
-    def goodbye(self, peer: Peer, reason: str, now: float) -> None:
-        """A peer leaves of its own accord: whatever it holds is given back, whoever waits for it is answered."""
+    def goodbye(self, peer: Peer, reason: str, now: float, *, blamed: bool) -> None:
+        """A peer leaves of its own accord: whatever it holds is given back, and to blame or not; whoever waits for it is answered."""
         instance = self._part(peer)
         if instance is not None:
-            self._lose(instance, reason, now)
+            self._lose(instance, reason, now, blamed=blamed)
             self.supervisor.gone(instance, reason, now)
 
     def log(self, text: str, **fields: Any) -> None:
@@ -183,6 +183,7 @@ class Kernel:
                     return
                 if self.requests.recall(slot, message, now):
                     return
+            journal_fault.refuse_changes(self, message, peer.side is Side.CLIENT)
             reply = HANDLERS[message.type](self, Call(peer, message, slot, now))
         except Refused as refused:
             self.counters["late" if refused.name == "late" else "refused"] += 1
@@ -234,9 +235,9 @@ class Kernel:
         self.blobs.goodbye(peer.address)
         return self.supervisor.of_incarnation(peer.incarnation) if peer.incarnation else None
 
-    def _lose(self, instance: Instance, reason: str, now: float) -> None:
+    def _lose(self, instance: Instance, reason: str, now: float, *, blamed: bool = True) -> None:
         """A process has ended or is about to: its leases go back."""
-        instance.excused |= self.reports.lost(instance, reason, now)
+        instance.excused |= self.reports.lost(instance, reason, now, blamed=blamed)
 
     def _on_subscribe(self, event: events.Subscribe, now: float) -> None:
         if not event.on:
@@ -287,13 +288,6 @@ class Kernel:
     def _on_vitals(self, event: events.Vitals, now: float) -> None:
         self.liveness.seen(event.incarnation, event.cpu, now)
 
-    def _on_journal_health(self, event: events.JournalHealth, now: float) -> None:
-        if event.fault != self.journal_fault:
-            self.journal_fault = event.fault
-            self.scheduler.works.silence(bool(event.fault), now)
-            text = "the journal cannot be written" if event.fault else "the journal can be written again"
-            self.log(text, reason=event.fault or "-")
-
     def _on_blob_written(self, event: events.BlobWritten, now: float) -> None:
         self.blobs.written(event.ticket, event.offset, event.error, now)
 
@@ -325,7 +319,7 @@ class Kernel:
             case "retry":
                 self.scheduler.stir()
             case "collect":
-                self.collector.collect(now)
+                self.collector.collect(now, not self.journal_fault)
 
     # After every event
 
@@ -342,7 +336,7 @@ class Kernel:
             row = instance.describe(now)
             del row["uptime"]  # it changes without an event
             self.topics.publish(f"plugin.{instance.name}", row)
-            self._answer_component(instance.component, now)
+            self.answer_component(instance.component, now)
         for job in self.jobs.take_ended():
             for slot in self.requests.parked(job.topic):
                 self.requests.answer(slot, Reply(Type.JOB_DOCUMENT, {"document": self.jobs.document(job, now)}), now)
@@ -356,13 +350,14 @@ class Kernel:
             self.log("stopped")
             self.outbox.put(Exit(0))
 
-    def _answer_component(self, component: Component, now: float) -> None:
+    def answer_component(self, component: Component, now: float) -> None:
         """Answer who waits for a component to be up or down."""
         states = {instance.state for instance in component.instances}
         if not states <= SETTLED:
             return
         for slot in self.requests.parked(f"plugin.{component.name}"):
-            if (slot.want == "up" and State.READY in states) or (slot.want == "down" and states == {State.DOWN}):
+            up = State.READY in states and State.FAILED not in states
+            if up if slot.want == "up" else states == {State.DOWN}:
                 self.requests.answer(slot, Reply(Type.ACK), now)
             elif State.FAILED in states:
                 self.requests.refuse(slot, Refused("no_provider", f"{component.name} has failed: {component.failed}"))
@@ -389,7 +384,7 @@ EVENTS: dict[type[Event], Callable[[Kernel, Any, float], None]] = {
     events.PrioritySet: inspection.on_priority_set,
     events.LogLine: inspection.on_log_line,
     events.Durable: Kernel._on_durable,
-    events.JournalHealth: Kernel._on_journal_health,
+    events.JournalHealth: journal_fault.on_health,
     events.Space: inspection.on_space,
     events.LogTail: inspection.on_log_tail,
     events.BlobWritten: Kernel._on_blob_written,

@@ -9,6 +9,11 @@ from qcosd.core.lifecycle import State
 
 SPAWN_TIMEOUT = 30.0  # seconds for the shell to start a process
 KILL_REPEAT = 5.0  # seconds after which SIGKILL is sent again
+OWED = (
+    State.SPAWNING,
+    State.STARTING,
+    State.ASKED,
+)  # it is the kernel that owes something, which may wait for the journal
 
 
 def patience(instance: Instance, limits: Limits) -> float | None:

@@ -41,6 +41,7 @@ class RecordType(IntEnum):
     HOLD = 24  # a job waits for a component that is not there (`cause`), or does so no more
     REQUEST_KEY = 30
     KEYS_FORGOTTEN = 31
+    KEY_BEGUN = 32  # what a keyed request asks for is about to be done; its reply comes later
 
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]

@@ -28,7 +28,7 @@ def restore(kernel: Kernel, start: Start, now: float) -> None:
     kernel.blobs.restore(start.artifacts)
     kernel.supervisor.restore(image, start.survivors, now)
     kernel.jobs.restore(image.get("job", {}).values(), image.get("history", {}), last.get("jobs", 0), now)
-    kernel.requests.restore(image.get("key", {}))
+    kernel.requests.restore(image.get("key", {}), image.get("begun", {}))
     kernel.scheduler.restore(last.get("numbers", 0), now)
     for incarnation in kernel.scheduler.leases.incarnations():
         if kernel.supervisor.of_incarnation(incarnation) is None:
@@ -69,7 +69,7 @@ def image_of(kernel: Kernel) -> Image:
         },
         "job": {name: body_of(job) for name, job in kernel.jobs.active.items()},
         "history": {n: {"document": j.document, "owner": j.owner} for n, j in kernel.jobs.history.items()},
-        "key": kernel.requests.image(),
+        **kernel.requests.image(),
     }
 
 

@@ -66,6 +66,9 @@ class Keyed:
     expires: float  # monotonic; does not count while the job is remembered that the reply names
     reply: Reply | None = None
     job: str = ""
+    begun: list[int] | None = None  # it has had its effect, or is having it, on these processes
+    orphan: bool = False  # nobody waits for the reply
+    position: int = 0  # of the record that has the reply
     joined: list[Slot] = field(default_factory=list)  # repeats that came before the reply
 
 
@@ -110,6 +113,8 @@ class Requests:
         digest = _digest(message)
         self._expire_keys(now)
         kept = self._keys.get(key)
+        # What is done under a key is done when the key is safe: a daemon that dies in between must not do it twice.
+        self._outbox.patient = message.type is not Type.SHUTDOWN
         if kept is None:
             slot.key = key
             self._keys[key] = Keyed(digest, now + KEY_LIFETIME)
@@ -118,12 +123,24 @@ class Requests:
         if kept.digest != digest:
             whose = f", that of job {kept.job}" if kept.job else ""
             raise Refused("key_conflict", f"the key {message.key!r} was used for a different request{whose}")
+        if kept.orphan:
+            slot.key, kept.orphan = key, False
+            return False
         if kept.reply is None:
             kept.joined.append(slot)
             self.park(slot, "")
         else:
-            self.answer(slot, replace(kept.reply, after=self._outbox.position), now)  # it may not be durable yet
+            self.answer(slot, replace(kept.reply, after=kept.position), now)  # it may not be durable yet
         return True
+
+    def begin(self, slot: Slot, processes: list[int], now: float) -> list[int] | None:
+        """The request is about to have its effect on these processes. Those that an earlier one with its key has begun with, if any:
+        what has become of them is done."""
+        if slot.key is None or (kept := self._keys[slot.key]).begun is not None:
+            return slot.key and kept.begun
+        kept.begun = processes
+        self._outbox.append(RecordType.KEY_BEGUN, now, **self._body(slot.key, kept))
+        return None
 
     def park(self, slot: Slot, subject: str, want: str = "") -> None:
         """Leave a slot open until its subject has something to say, or its deadline."""
@@ -144,23 +161,29 @@ class Requests:
         joined: list[Slot] = []
         if slot.key is not None and (kept := self._keys.get(slot.key)) is not None:
             self._remember(slot.key, kept, reply)
-            self._outbox.append(RecordType.REQUEST_KEY, now, **self._body(slot.key, kept, reply))
+            self._outbox.append(RecordType.REQUEST_KEY, now, **self._body(slot.key, kept))
+            kept.position = self._outbox.position
             joined, kept.joined = kept.joined, []
         self._outbox.send(
-            slot.peer.channel, slot.peer.address, reply.type, reply.body, id=slot.id, payload=reply.payload, after=reply.after
+            slot.peer.channel, slot.peer.address, reply.type, reply.body,
+            id=slot.id, payload=reply.payload, after=reply.after, asked=slot.type,
         )  # fmt: skip
         for other in joined:
             self.answer(other, reply, now)
 
     def refuse(self, slot: Slot, refused: Refused) -> None:
-        """Answer a slot with an error. The key is free again: nothing happened under it."""
+        """Answer a slot with an error. The key is free again where nothing has happened under it."""
         if not slot.pending:
             return
         self._close(slot)
-        self._outbox.error(slot.peer.channel, slot.peer.address, slot.id, refused.name, refused.text, refused.details)
+        self._outbox.error(
+            slot.peer.channel, slot.peer.address, slot.id, refused.name, refused.text, refused.details, slot.type
+        )
         if slot.key is not None and (kept := self._keys.get(slot.key)) is not None and kept.reply is None:
-            self._forget_key(slot.key)
-            for other in kept.joined:
+            joined, kept.joined, kept.orphan = kept.joined, [], True
+            if kept.begun is None:
+                self._forget_key(slot.key)
+            for other in joined:
                 self.refuse(other, refused)
 
     def expire(self, slot: Slot) -> None:
@@ -190,6 +213,8 @@ class Requests:
             heir.key, slot.key = slot.key, None
             if slot.subject:
                 self.park(heir, slot.subject, slot.want)
+        elif kept.begun is not None:
+            slot.key, kept.orphan = None, True
         else:
             self._forget_key(slot.key)
 
@@ -214,26 +239,27 @@ class Requests:
 
     def image(self) -> dict[str, dict[str, Any]]:
         """What the journal has of keyed requests."""
-        done = [(key, kept, kept.reply) for key, kept in self._keys.items() if kept.reply is not None]
-        return {key_name(*key): self._body(key, kept, reply) for key, kept, reply in done}
+        areas: dict[str, dict[str, Any]] = {"key": {}, "begun": {}}
+        for key, kept in self._keys.items():
+            if kept.reply is not None or kept.begun is not None:
+                areas["begun" if kept.reply is None else "key"][key_name(*key)] = self._body(key, kept)
+        return areas
 
-    def restore(self, image: dict[str, dict[str, Any]]) -> None:
+    def restore(self, replies: dict[str, dict[str, Any]], begun: dict[str, dict[str, Any]]) -> None:
         """Take the keys of earlier boots."""
-        for body in sorted(image.values(), key=lambda body: float(body["expires"])):
+        for body in sorted([*replies.values(), *begun.values()], key=lambda body: float(body["expires"])):
             key = body["identity"], body["key"]
             kept = self._keys[key] = Keyed(body["digest"], body["expires"] - self._outbox.wall)
             self._fleeting[key] = None
-            self._remember(key, kept, Reply(Type(body["type"]), body["body"]))
+            if "processes" in body:
+                kept.begun, kept.orphan = body["processes"], True
+            else:
+                self._remember(key, kept, Reply(Type(body["type"]), body["body"]))
 
-    def _body(self, key: tuple[str, str], kept: Keyed, reply: Reply) -> dict[str, Any]:
-        return {
-            "identity": key[0],
-            "key": key[1],
-            "digest": kept.digest,
-            "expires": kept.expires + self._outbox.wall,
-            "type": int(reply.type),
-            "body": reply.body,
-        }
+    def _body(self, key: tuple[str, str], kept: Keyed) -> dict[str, Any]:
+        reply = kept.reply
+        said = {"type": int(reply.type), "body": reply.body} if reply else {"processes": kept.begun}
+        return {"identity": key[0], "key": key[1], "digest": kept.digest, "expires": kept.expires + self._outbox.wall, **said}  # fmt: skip
 
     def _remember(self, key: tuple[str, str], kept: Keyed, reply: Reply) -> None:
         """The reply to a key is there. One that names a new job is kept as long as the job."""
@@ -251,7 +277,7 @@ class Requests:
             kept = self._keys[key]
             if kept.expires > now and number >= surplus:
                 break
-            if kept.reply is not None:
+            if kept.reply is not None or kept.orphan:
                 over.append(key)
         self._forget_keys(over, now)
 

@@ -75,16 +75,9 @@ class Session:
     def _welcome(self, instance: Instance | None) -> dict[str, object]:
         limits = self._start.limits
         body: dict[str, object] = {
-            "version": VERSION,
-            "boot": self._start.boot,
-            "heartbeat": HEARTBEAT,
-            "limits": {
-                "chunk": CHUNK,
-                "blob_window": limits.blob_window,
-                "requests": limits.requests,
-                "frame": MAX_FRAME,
-            },
-        }
+            "version": VERSION, "boot": self._start.boot, "heartbeat": HEARTBEAT,
+            "limits": {"chunk": CHUNK, "blob_window": limits.blob_window, "requests": limits.requests, "frame": MAX_FRAME},
+        }  # fmt: skip
         if instance is not None:
             body["incarnation"] = instance.incarnation
             body["configuration"] = self._start.configuration.get(instance.component.name, {})

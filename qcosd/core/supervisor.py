@@ -16,7 +16,7 @@ from qcosd.core.image import Image
 from qcosd.core.lifecycle import ALIVE, TABLE, Action, State, Trigger
 from qcosd.core.manifest import Manifest
 from qcosd.core.outbox import Outbox
-from qcosd.core.patience import patience
+from qcosd.core.patience import OWED, patience
 from qcosd.core.records import RecordType
 from qcosd.protocol import Type
 
@@ -38,6 +38,7 @@ class Supervisor:
         if len(self.components) != len(manifests):
             raise ValueError("two manifests have the same name")
         self.stopping = False
+        self.silenced = False  # processes are not started, nor told anything: the journal cannot be written
         self.version = 0  # grows whenever a component may have become serviceable or ceased to be
 
     # Start and stop
@@ -90,14 +91,23 @@ class Supervisor:
             self.fire(instance, Trigger.KILL, now)
 
     def command(self, component: Component, trigger: Trigger, now: float) -> None:
-        """What an operator wants of all processes of a component: START, STOP, RESTART or RESET."""
+        """What an operator wants of all processes of a component: START, STOP, RESTART (of those that are ready one after the other) or RESET."""
         component.wanted = trigger is not Trigger.STOP and (component.wanted or trigger is not Trigger.RESET)
         component.failed = ""
         if trigger is Trigger.RESET:
             component.deaths.clear()
         self._record(component, now)
-        for instance in list(component.instances):
+        ready = [i.incarnation for i in component.instances if trigger is Trigger.RESTART and i.state is State.READY]
+        for instance in [i for i in component.instances if i.incarnation not in ready]:
             self.fire(instance, trigger, now)
+        if trigger in (Trigger.RESTART, Trigger.STOP):
+            self.roll(component, ready, now)
+
+    def roll(self, component: Component, incarnations: list[int], now: float) -> None:
+        """Restart these processes, each when all others are ready."""
+        component.rolling = incarnations
+        if (instance := component.next_rolling()) is not None and not self.stopping:
+            self.fire(instance, Trigger.RESTART, now)
 
     def advance(self, now: float) -> None:
         """Start what waits and has what it needs; when stopping, stop what nobody alive needs."""
@@ -214,9 +224,7 @@ class Supervisor:
         instance.address, instance.cause = None, reason
         self.fire(instance, Trigger.GONE, now)
 
-    def kill(
-        self, instance: Instance, fault: str, now: float, *, guilty: bool = False, blameless: bool = False
-    ) -> None:
+    def kill(self, instance: Instance, fault: str, now: float, *, guilty: bool = False, blameless: bool = False) -> None:  # fmt: skip
         """Put an end to a process that is at fault. ``guilty``: whatever it has in hand is not to blame for that.
         ``blameless``: it is killed for reasons of somebody else, and nobody pays."""
         if instance.state in ALIVE:
@@ -234,7 +242,7 @@ class Supervisor:
         if trigger is Trigger.GAVE_UP:
             if rule.policy == "always":
                 reason = f"died {len(component.deaths)} times within {rule.within:g} s; the last time: {reason}"
-            component.failed = reason
+            component.failed, component.rolling = reason, []
             self._record(component, now)
         instance.cause = reason if trigger in (Trigger.DIED, Trigger.GAVE_UP) else ""
         instance.address, instance.pid, instance.scheduling = None, 0, ""
@@ -247,6 +255,8 @@ class Supervisor:
 
     def timeout(self, instance: Instance, now: float) -> None:
         """The timer of the instance's state has run out."""
+        if self.silenced and instance.state in OWED and not self.stopping:
+            return self._set_timer(instance, now, entered=False)
         if instance.state is State.STARTING:
             instance.fault = f"not ready within {instance.component.manifest.readiness_timeout:g} s"
         elif instance.state is State.AWAITED:
@@ -280,9 +290,10 @@ class Supervisor:
             instance.since = now if instance.state is not before else instance.since
             if instance.state is State.READY:
                 instance.cause, instance.stood = "", True
+                self.roll(component, component.rolling, now)
             self._set_timer(instance, now, entered=instance.state is not before)
             self._changed[instance] = None
-            self._promote(component)
+            self._changed.update(dict.fromkeys(component.promote()))
             if instance.state is State.DOWN and instance.number > 1 and len(component.instances) > component.base:
                 component.drop(instance)
         self.version += served != component.serviceable or State.WAITING in (before, instance.state)
@@ -314,21 +325,10 @@ class Supervisor:
         self._alive[incarnation] = instance
         self.fire(instance, Trigger.SURVIVED, now)
 
-    def _promote(self, component: Component) -> None:
-        """A spare that is ready and an active instance that is not change their roles."""
-        for absent in component.active if component.manifest.spares else ():
-            if absent.state is not State.READY:
-                for spare in component.instances:
-                    if spare.role is Role.SPARE and spare.state is State.READY:
-                        spare.role, absent.role = Role.ACTIVE, Role.SPARE
-                        self._changed.update({spare: None, absent: None})
-                        break
-
     def _record(self, component: Component, now: float) -> None:
         """What an operator wants, and whether the component has failed, must survive the daemon."""
-        self._outbox.append(
-            RecordType.COMPONENT, now, component=component.name, wanted=component.wanted, failed=component.failed
-        )
+        said = {"wanted": component.wanted, "failed": component.failed}
+        self._outbox.append(RecordType.COMPONENT, now, component=component.name, **said)
 
     def _act(self, instance: Instance, action: Action, now: float) -> None:
         match action:

@@ -60,14 +60,9 @@ class Works:
         ]
         kept = {lease.index for lease in work.live}
         body = {
-            "step": place,
-            "batch": work.batch,
-            "numbers": list(work.numbers),
-            "grant": grant,
-            "epoch": work.epoch + 1,
-            "parts": sorted(incarnations),
-            "incarnations": who,
-        }
+            "step": place, "batch": work.batch, "numbers": list(work.numbers), "grant": grant, "epoch": work.epoch + 1,
+            "parts": sorted(incarnations), "incarnations": who,
+        }  # fmt: skip
         job.works.setdefault(work.name, work)
         self._jobs.record(job, RecordType.LEASE, now, **body)
         work.deferred = False

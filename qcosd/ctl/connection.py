@@ -25,6 +25,7 @@ HINTS = {
     "key_conflict": "give another --key, or the very FILE and options of the first time; `qcosctl job list` shows the jobs",
     "no_process": "`qcosctl plugin list` says why; `qcosctl plugin start NAME` starts one that was stopped",
     "no_such_job": "`qcosctl job list` shows those that are remembered",
+    "no_space": "`qcosctl doctor` says whether it is the journal; free space in the state directory, or make it writable",
     "no_such_plugin": "`qcosctl plugin list` shows those that there are",
 }
 """What to do about a request that the daemon refused, by the name of the error."""

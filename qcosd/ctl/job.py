@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qcosd.ctl import failure, output
-from qcosd.ctl.connection import daemon, daemon_options
+from qcosd.ctl.connection import HINTS, daemon, daemon_options
 from qcosd.ctl.failure import Failure
 from qcosd.ctl.options import is_name
 from qcosd.ctl.plugin import plugin_log
 from qcosd.ctl.run import report
 from qcosd.ctl.submission import Submission, submission_options
 
+if TYPE_CHECKING:
+    from qcosd.sdk.client import BlockingClient
+
 ENDED = frozenset({"done", "failed", "cancelled"})
 COLUMNS = ("job", "state", "submitted", "cause")
+UNSAVED = "the journal cannot be written: what is said here is not all on disk, and may be forgotten (`qcosctl doctor`)"
 
 
 def _check_id(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -27,6 +32,23 @@ def _check_id(ctx: click.Context, parameter: click.Parameter, value: str) -> str
 
 
 _id_argument = click.argument("job_id", metavar="ID", callback=_check_id)
+
+
+def _mention_unsaved(documents: Iterable[Mapping[str, Any]]) -> None:
+    """Say it where the daemon knows more than its journal."""
+    if any(document.get("unsaved") for document in documents):
+        output.note(UNSAVED)
+
+
+def _unsaved(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {"unsaved": True} if document.get("unsaved") else {}
+
+
+def _document(client: BlockingClient, job_id: str) -> dict[str, Any]:
+    """The job as the daemon knows it."""
+    document = client.job(job_id)
+    _mention_unsaved([document])
+    return document
 
 
 @click.group()
@@ -53,7 +75,10 @@ def submit(file: str, kind: str, key: str | None, as_json: bool, runtime_dir: st
 def list_(as_json: bool, runtime_dir: str | None) -> None:
     """List the jobs, newest first."""
     with daemon(runtime_dir) as client:
-        rows = [{column: row.get(column) for column in COLUMNS} for row in client.jobs()]
+        found = client.jobs()
+    _mention_unsaved(found)
+    shown = (*COLUMNS, "unsaved") if any(row.get("unsaved") for row in found) else COLUMNS
+    rows = [{column: row.get(column) for column in shown} for row in found]
     if as_json:
         output.write_json(rows)
     else:
@@ -68,10 +93,10 @@ def show(job_id: str, as_json: bool, runtime_dir: str | None) -> None:
     from qcosd.ctl import progress, result
 
     with daemon(runtime_dir) as client:
-        document = client.job(job_id)
+        document = _document(client, job_id)
     public = result.public_document(document)
     if as_json:
-        output.write_json(public)
+        output.write_json(public | _unsaved(document))
         return
     output.write(result.describe(public))
     if public["state"] not in ENDED:
@@ -105,7 +130,7 @@ def wait(job_id: str, timeout: float | None, as_json: bool, runtime_dir: str | N
 def result(job_id: str, artifact: str | None, as_json: bool, runtime_dir: str | None) -> int:
     """Print the result of a job that has ended."""
     with daemon(runtime_dir) as client:
-        document = client.job(job_id)
+        document = _document(client, job_id)
         if artifact is not None:
             digest = document["artifacts"].get(artifact)
             if digest is None:
@@ -115,6 +140,9 @@ def result(job_id: str, artifact: str | None, as_json: bool, runtime_dir: str | 
             return failure.DONE
     if document["state"] not in ENDED:
         raise Failure(failure.FAILED, f"job {job_id} is {document['state']}: no result yet", name="not_finished")
+    if document.get("unsaved"):
+        text = f"the result of job {job_id} is not on disk yet: the journal cannot be written"
+        raise Failure(failure.FAILED, text, name="no_space", hint=HINTS["no_space"])
     return report(document, as_json)
 
 
@@ -129,7 +157,7 @@ def explain(job_id: str, as_json: bool, runtime_dir: str | None) -> None:
     from qcosd.ctl import story
 
     with daemon(runtime_dir) as client:
-        document = client.job(job_id)
+        document = _document(client, job_id)
     if as_json:
         kept = (
             "job",
@@ -143,7 +171,7 @@ def explain(job_id: str, as_json: bool, runtime_dir: str | None) -> None:
             "error",
             "story",
         )
-        output.write_json({key: document.get(key) for key in kept})
+        output.write_json({key: document.get(key) for key in kept} | _unsaved(document))
         return
     output.write(f"job {job_id}: {document['state']}, submitted {output.clock(document['submitted'])}")
     for line in story.told(document):
@@ -159,7 +187,7 @@ def logs(job_id: str, lines: int, as_json: bool, runtime_dir: str | None) -> Non
     from qcosd.ctl import story
 
     with daemon(runtime_dir) as client:
-        document = client.job(job_id)
+        document = _document(client, job_id)
         here = {row["name"].partition(":")[0] for row in client.plugins()}
         tails = {name: plugin_log(client, name, lines) for name in story.people(document) if name in here}
     deaths = [row for row in document.get("story") or [] if row.get("log")]
@@ -185,7 +213,7 @@ def rerun(job_id: str, plan: bool, as_json: bool, runtime_dir: str | None) -> No
     different; with --plan it is taken from the earlier run, whose artifacts must still be there.
     """
     with daemon(runtime_dir) as client:
-        document = client.job(job_id)
+        document = _document(client, job_id)
         options = dict(document["options"])
         if plan:
             options["plan"] = _plan_of(document)

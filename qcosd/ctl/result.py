@@ -90,7 +90,22 @@ def _qec_numbers(job: Document, options: Document) -> dict[str, Any]:
         "stall_rounds": total.get("stall_rounds", 0),
         **_logical_errors(same, total),
         "latency_us": latency_percentiles(_section(total, "latency_us")),
+        "lateness_us": latency_percentiles(_section(total, "lateness_us")),
+        "decode_us_per_round": _decode_us(_section(total, "decode_us_per_round")),
+        "utilisation": _utilisation(_section(total, "decode_us_per_round")),
     }
+
+
+def _decode_us(spent: Document) -> float | None:
+    """What a round of a batch cost the tracker, None where nothing was timed."""
+    rounds = spent.get("rounds", 0)
+    return round(spent["busy_us"] / rounds, 3) if rounds else None
+
+
+def _utilisation(spent: Document) -> float | None:
+    """What decoding took of the time that the rounds took, None where that is virtual."""
+    hardware = spent.get("hardware_us", 0)
+    return round(spent["busy_us"] / hardware, 3) if hardware else None
 
 
 def _leaning(job: Document) -> list[str]:
@@ -277,8 +292,10 @@ def _particulars(document: Document) -> Iterable[tuple[str, str]]:
         yield "syndrome", _phrase(document, "{detectors} detectors, {detection_events} detection events in all shots")
         yield "decoder", _phrase(document, "{decoder}")
         yield "calibrated", _drift(document)
-        latency = document.get("latency_us")
-        yield "latency", ", ".join(f"{name} {us} us" for name, us in latency.items() if us) if latency else ""
+        for name in ("latency", "lateness"):
+            times = document.get(f"{name}_us")
+            yield name, ", ".join(f"{share} {us} us" for share, us in times.items() if us) if times else ""
+        yield "stalled", f"{document['stall_rounds']} rounds" if document.get("stall_rounds") else ""
     seconds = document.get("seconds") or {}
     yield "time", ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items() if value is not None)
     if document.get("restarts"):

@@ -12,20 +12,22 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from qcosd.qec.fragment import FragmentProgram
 from qcosd.qec.placement import Placement
 from qcosd.qec.stream import Block, Calibrated, Discard
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+T = TypeVar("T")
 
 ABORT_NOTICE: Final = 1.0
 """Seconds that a tracker which takes nothing gets to take the news that the batch is over."""
+
+PATIENCE: Final = 100_000
+"""Nanoseconds before its time from which on a block is waited for without sleep, which would be as late as that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,30 +123,26 @@ class Control:
     def prepare(self, program: FragmentProgram, placement: Placement) -> None:
         if self.state not in (State.SAFE, State.PREPARED):
             raise OutOfOrder(f"prepare: the machine is {self.state.value}")
-        with self._guarded():
-            self._machine.prepare(program, placement)
+        self._guarded(self._machine.prepare, program, placement)
         self.state = State.PREPARED
 
     def arm(self, batch: Batch) -> None:
         after = self._allowed("arm")
-        with self._guarded():
-            self._machine.arm(batch)
+        self._guarded(self._machine.arm, batch)
         self.state = after
 
     def start(self, t0_ns: int) -> None:
         if t0_ns < 0:
             raise ValueError(f"start: t0_ns = {t0_ns}")
         after = self._allowed("start")
-        with self._guarded():
-            self._machine.start(t0_ns)
+        self._guarded(self._machine.start, t0_ns)
         self.state = after
 
     def next(self) -> Said | Awaits | None:
         self._allowed("next")
         if self._awaited is not None:
             raise OutOfOrder(f"next: decision {self._awaited.k} of path {self._awaited.path!r} is awaited")
-        with self._guarded():
-            item = self._machine.next()
+        item = self._guarded(self._machine.next)
         if item is None:
             self.state = State.SAFE
         elif isinstance(item, Awaits):
@@ -161,8 +159,7 @@ class Control:
         if len(values) != size or (spare and values[-1] >> (8 - spare)):
             raise DecisionFault(f"path {path!r}, decision {k}: {values!r} is no bit for each of {awaited.shots} shots")
         self._awaited = None
-        with self._guarded():
-            self._machine.decide(path, k, values)
+        self._guarded(self._machine.decide, path, k, values)
 
     def abort(self) -> None:
         """To SAFE, from wherever it is."""
@@ -176,10 +173,9 @@ class Control:
             raise OutOfOrder(f"{call}: the machine is {self.state.value}, it must be {needed.value}")
         return after
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guarded(self, call: Callable[..., T], *arguments: Any) -> T:
         try:
-            yield
+            return call(*arguments)
         except BaseException:
             self.abort()
             raise
@@ -215,25 +211,30 @@ class Writer(Protocol):
 
 @dataclass
 class _Feeding:
-    """One batch on its way into a stream.  ``room``: messages that may wait for credit; None: the machine waits."""
+    """One batch on its way into a stream.  ``room``: messages that may wait for credit; None: the machine waits.
+    ``round_ns``: length of a round, to count those for which the machine stood still; 0: they are not counted."""
 
     control: Control
     stream: Writer
     room: int | None
+    round_ns: int
+    clock: Callable[[], int]
     waiting: deque[Said] = field(default_factory=deque)
     decided: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     blocks: int = 0
     records: int = 0
     t0_ns: int = 0
     ends: dict[str, int] = field(default_factory=dict)  # path -> hardware's time of its last block
-    now: int = 0  # of the clock when the last block was over
+    due: int = 0  # of the clock when the last block had to be over
+    stalled: int = 0  # rounds that the tracker has not been told of
+    slipped_ns: int = 0  # by which the machine's clock went on while it stood still
 
     def say(self, said: Said) -> None:
         if isinstance(said.header, Block):
             self.blocks += 1
             self.records += sum(said.header.m)
         if self.room is None:
-            self.stream.send(said.header.to_map(), *said.frames)
+            self.send(said)
         else:
             self.waiting.append(said)
             self.flush(0.0)
@@ -241,6 +242,25 @@ class _Feeding:
                 self.give_up()
         while (message := self.stream.poll()) is not None:
             self.note(message)
+
+    def send(self, said: Said) -> None:
+        """To a machine that can pause the lack of credit is a pause."""
+        if not self.round_ns:
+            self.stream.send(said.header.to_map(), *said.frames)
+            return
+        began = self.clock()
+        try:
+            self.stream.send(said.header.to_map(), *said.frames, timeout=0.0)
+        except TimeoutError:
+            self.stream.send(said.header.to_map(), *said.frames)
+            self.stall(began)
+
+    def stall(self, began: int) -> None:
+        """The machine stood still since then: it goes on with the beginning of a round."""
+        rounds = -(-(self.clock() - began) // self.round_ns)
+        self.stalled += rounds
+        self.slipped_ns += rounds * self.round_ns
+        self.due += rounds * self.round_ns
 
     def flush(self, timeout: float | None) -> None:
         """Sends what waits, as far as there is credit within the time."""
@@ -264,9 +284,15 @@ class _Feeding:
         )
 
     def answer(self, awaited: Awaits) -> None:
+        began = max(self.due, self.clock())
         self.flush(None)
+        waits = awaited.path not in self.decided
         while awaited.path not in self.decided:
             self.note(self.stream.recv())
+        if waits and self.round_ns:
+            self.stall(began)
+        elif waits:
+            self.due = max(self.due, self.clock())
         k, values = self.decided[awaited.path]
         if k != awaited.k:
             raise DecisionFault(f"path {awaited.path!r}: decision {k} came, {awaited.k} is due")
@@ -283,15 +309,20 @@ class _Feeding:
         if self.decided.setdefault(path, (k, values)) != (k, values):
             raise DecisionFault(f"path {path!r}: decision {k} came twice, with another value")
 
-    def wait(self, block: Block, clock: Callable[[], int]) -> None:
-        """Until the block is over on the machine's clock; takes in what comes meanwhile."""
+    def wait(self, said: Said, block: Block) -> Said:
+        """Until the block is over on the machine's clock, taking in what comes meanwhile.  Returns it with its times.
+
+        A block that is made too late leaves at once, and moves no other: the clock does not wait for it.
+        """
         before = self.ends.get(block.path, self.ends.get(block.path.rpartition("/")[0], self.t0_ns))
         self.ends[block.path] = block.t_hw_ns
-        over = self.now + block.t_hw_ns - before
-        while (left := over - clock()) > 0:
+        self.due += block.t_hw_ns - before
+        while (left := self.due - self.clock()) > 0:
             with suppress(TimeoutError):
-                self.note(self.stream.recv(timeout=left / 1e9))
-        self.now = max(over, clock())
+                self.note(self.stream.recv(timeout=max(0, left - PATIENCE) / 1e9))
+        header = replace(block, t_hw_ns=block.t_hw_ns + self.slipped_ns, late_ns=-left, stalled=self.stalled)
+        self.stalled = 0
+        return Said(header, said.frames)
 
 
 def feed(
@@ -302,31 +333,34 @@ def feed(
     t0_ns: int = 0,
     can_pause: bool = True,
     buffer_blocks: int = 64,
+    round_ns: int = 0,
     check: Callable[[], None] = lambda: None,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> dict[str, int]:
     """Runs a batch of a prepared machine to its end.  Returns what was sent: ``blocks`` and ``records`` (bits a shot).
 
-    ``can_pause``: the machine waits while nothing is taken.  One that cannot leaves its blocks on the clock,
-    ``buffer_blocks`` of them are kept while nothing is taken, and with one more the batch is aborted (Aborted), never
-    slowed down.  Time stands still while a decision is awaited: rounds that only wait are not made.
+    ``round_ns``: length of a round if they are to leave on the clock, 0 if time is virtual.  On the clock no block leaves
+    before it is over by `Block.t_hw_ns`, counted from the start; how late it was stands in `Block.late_ns`.
+    ``can_pause``: the machine waits while nothing is taken, and its clock with it; the rounds that it stood still stand
+    in `Block.stalled`.  One that cannot is always on the clock: ``buffer_blocks`` of its blocks are kept while nothing is
+    taken, and with one more the batch is aborted (Aborted), never slowed down.  Time stands still while a decision is
+    awaited, which counts as stalled: rounds that only wait are not made.
     ``check`` is called before each block and raises when the batch is not wanted any more.
 
     Raises Aborted, DecisionFault, what the machine raises, what the stream raises; the machine is safe then.
     """
-    feeding = _Feeding(control, stream, None if can_pause else buffer_blocks)
+    feeding = _Feeding(control, stream, None if can_pause else buffer_blocks, round_ns, clock)
+    on_clock = round_ns > 0 or not can_pause
     try:
         control.arm(batch)
         control.start(t0_ns)
-        feeding.t0_ns, feeding.now = t0_ns, clock()
+        feeding.t0_ns, feeding.due = t0_ns, clock()
         while (item := control.next()) is not None:
             check()
             if isinstance(item, Awaits):
                 feeding.answer(item)
                 continue
-            if not can_pause and isinstance(item.header, Block):
-                feeding.wait(item.header, clock)
-            feeding.say(item)
+            feeding.say(feeding.wait(item, item.header) if on_clock and isinstance(item.header, Block) else item)
         feeding.flush(None)
         stream.drain()
     except BaseException:

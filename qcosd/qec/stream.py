@@ -8,7 +8,7 @@ whose bit of decision 3 is 1, in increasing order.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 KINDS = ("planned", "stall", "handover", "final")
@@ -37,6 +37,9 @@ class Block:
     - ``erasure``, of the same shape: 1 where the qubit is known to have been maximally mixed when it was read.
     - ``llr``: int8 of shape (sum(m), shots): 8 times the natural logarithm of P(bits | 0) / P(bits | 1); 0 is no information.
 
+    Of a machine whose rounds leave on the clock: ``late_ns``, how long after its time this block left (None: there is no
+    clock); ``stalled``, rounds that the machine stood still since the block that was sent before, of whatever path.
+
     ``status``: "ok"; "late" (as ok, but the round missed its time); "lost" (no frames: none of the records exists in any
     shot); "aborted" (no frames: the batch is over and must be started again with the same seed; ``last`` is True).
     """
@@ -54,9 +57,11 @@ class Block:
     t_hw_ns: int = 0
     last: bool = False
     payload: tuple[str, ...] = ("bits",)
+    late_ns: int | None = None
+    stalled: int = 0
 
     def to_map(self) -> dict[str, Any]:
-        return {"type": "block", **asdict(self)}
+        return {"type": "block", **vars(self)}
 
     @classmethod
     def from_map(cls, header: dict[str, Any]) -> Block:
@@ -81,7 +86,7 @@ class Calibrated:
     id: str
 
     def to_map(self) -> dict[str, Any]:
-        return {"type": "calibration", **asdict(self)}
+        return {"type": "calibration", **vars(self)}
 
     @classmethod
     def from_map(cls, header: dict[str, Any]) -> Calibrated:
@@ -103,7 +108,7 @@ class Discard:
     reason: str
 
     def to_map(self) -> dict[str, Any]:
-        return {"type": "discard", **asdict(self)}
+        return {"type": "discard", **vars(self)}
 
     @classmethod
     def from_map(cls, header: dict[str, Any]) -> Discard:
@@ -113,14 +118,17 @@ class Discard:
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """The tracker has taken every block up to slot ``received`` of a path and committed windows up to ``committed``."""
+    """The tracker has taken every block up to slot ``received`` of a path and committed windows up to ``committed``.
+
+    It comes with each checkpoint, and not for each block.
+    """
 
     path: str
     received: int
     committed: int
 
     def to_map(self) -> dict[str, Any]:
-        return {"type": "ack", **asdict(self)}
+        return {"type": "ack", **vars(self)}
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class Decided:
     shots: int
 
     def to_map(self) -> dict[str, Any]:
-        return {"type": "decided", **asdict(self)}
+        return {"type": "decided", **vars(self)}
 
 
 def child_path(path: str, k: int, value: int) -> str:

@@ -12,17 +12,19 @@ from qcosd.qec.calibration import Calibration
 from qcosd.qec.device import DEFAULT_NAME, Device
 from qcosd.qec.noise import LOSSES
 
-SETTINGS: Final = (*LOSSES, "can_pause")
+SETTINGS: Final = (*LOSSES, "can_pause", "round_time")
 """Keys of the option `set` that change the device; a plugin that reads them lists them in its manifest."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """``device``: that of the option `device`, with what `set` changes.  ``noise``, ``prior``: strengths; None: the file's."""
+    """``device``: that of the option `device`, with what `set` changes.  ``noise``, ``prior``: strengths; None: the file's.
+    ``on_clock``: rounds take the time that they take; else time is virtual, unless the device cannot pause."""
 
     device: Device
     noise: float | None = None
     prior: float | None = None
+    on_clock: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Terms:
@@ -37,7 +39,10 @@ class Terms:
             device = replace(device, noise=replace(device.noise, **losses))
         if "can_pause" in settings:
             device = replace(device, can_pause=_flag("can_pause", settings["can_pause"]))
-        terms = cls(device, _strength(options, "noise"), _strength(options, "prior"))
+        round_ns = _nanoseconds("round_time", settings.get("round_time", 0))
+        if round_ns:
+            device = replace(device, round_ns=round_ns)
+        terms = cls(device, _strength(options, "noise"), _strength(options, "prior"), round_ns > 0)
         for option, p in (("noise", terms.noise), ("prior", terms.prior)):
             try:
                 device.noise.rates(p)
@@ -61,6 +66,11 @@ class Terms:
         return self.device.noise.drifted(seed, batch, self._told).floored()
 
     @property
+    def round_ns(self) -> int:
+        """Length of a round on the clock, 0 if there is none."""
+        return self.device.round_ns if self.on_clock or not self.device.can_pause else 0
+
+    @property
     def _told(self) -> float | None:
         return self.noise if self.prior is None else self.prior
 
@@ -73,13 +83,26 @@ def _strength(options: Mapping[str, Any], option: str) -> float | None:
 
 
 def _probability(key: str, text: Any) -> float:
-    try:
-        value = float(text) if type(text) is not bool else math.nan
-    except (TypeError, ValueError):
-        value = math.nan
+    value = _number(text)
     if not 0 <= value <= 1:
         raise ValueError(f"{key} {text!r}: a probability, 0 to 1, expected")
     return value
+
+
+def _nanoseconds(key: str, text: Any) -> int:
+    """Seconds as whole nanoseconds, at least one unless it is 0."""
+    value = _number(text)
+    if not (value == 0 or 1e-9 <= value <= 1):
+        raise ValueError(f"{key} {text!r}: seconds a round, 1e-9 to 1, or 0 for virtual time, expected")
+    return round(value * 1e9)
+
+
+def _number(text: Any) -> float:
+    """NaN for what is none."""
+    try:
+        return float(text) if type(text) is not bool else math.nan
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _flag(key: str, text: Any) -> bool:

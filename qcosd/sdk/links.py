@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What carries the messages of a stream: a socket between processes, or a pair of queues inside one (for tests).
 
+The thread that does the work uses the socket itself, with no event loop and no second thread between: each hand-over
+between threads costs more than sending the message, and a loop that is busy with the bus would hold the rounds up.
+What libzmq queues is sent by its own I/O thread meanwhile.
+
 A link belongs to the thread that uses it first; only ``wake`` may be called from another one.  After ``wake`` every
 call raises the exception that was given to it, at once and for ever: that is how a revoked lease ends a blocked thread.
 """
@@ -12,6 +16,7 @@ import errno
 import os
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -22,6 +27,9 @@ from qcosd.sdk.stream_session import Grant
 
 MAX_MESSAGE = 64 << 20
 """Largest frame of a stream, bytes."""
+
+_LAST = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 HIGH_WATER = 4096
 """Messages that libzmq queues in each direction; credit keeps the stream far below."""
@@ -57,7 +65,6 @@ class ZmqLink:
         self._error: Exception | None = None
         self._wake_read, self._wake_write = os.pipe()
         self._lock = threading.Lock()
-        self._poller = zmq.Poller()
         self._closed = False
 
     def _open(self) -> zmq.Socket[bytes]:
@@ -86,18 +93,18 @@ class ZmqLink:
             socket.close()
             raise
         self._socket, self._owner = socket, threading.get_ident()
-        self._poller.register(socket, zmq.POLLIN)
-        self._poller.register(self._wake_read, zmq.POLLIN)
         return socket
 
     def send(self, peer: bytes, frames: Sequence[Any]) -> None:
         socket = self._open()
         parts = [peer, *frames] if self._grant.role == "bind" else list(frames)
+        last = len(parts) - 1
         while True:
             if self._error is not None:
                 raise self._error
             try:
-                socket.send_multipart(parts, zmq.NOBLOCK)
+                for i, part in enumerate(parts):  # once libzmq has taken the first one it takes all of them
+                    socket.send(part, _MORE if i < last else _LAST)
                 return
             except zmq.Again:
                 self._wait(socket, zmq.POLLOUT, None)
@@ -108,24 +115,27 @@ class ZmqLink:
 
     def receive(self, timeout: float | None) -> tuple[bytes, list[bytes]] | None:
         socket = self._open()
-        waited = False
+        waited = timeout == 0.0
         while True:
             if self._error is not None:
                 raise self._error
-            try:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                if waited:
-                    return None
-                waited = not self._wait(socket, zmq.POLLIN, timeout)
-                continue
-            return (frames[0], frames[1:]) if self._grant.role == "bind" else (b"", frames)
+            # Asking first: an exception of a socket that has nothing costs as much as a message.
+            if int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                frames = [socket.recv(zmq.NOBLOCK)]
+                while socket.getsockopt(zmq.RCVMORE):
+                    frames.append(socket.recv(zmq.NOBLOCK))
+                return (frames[0], frames[1:]) if self._grant.role == "bind" else (b"", frames)
+            if waited:
+                return None
+            waited = not self._wait(socket, zmq.POLLIN, timeout)
 
     def _wait(self, socket: zmq.Socket[bytes], events: int, timeout: float | None) -> bool:
         """True if there is something to look at, False after the timeout."""
-        self._poller.modify(socket, events)
-        ready = self._poller.poll(None if timeout is None else max(0, round(timeout * 1000)))
-        return bool(ready)
+        milliseconds = -1 if timeout is None else int(timeout * 1000)
+        if timeout is not None and milliseconds == 0:
+            time.sleep(timeout)  # libzmq's poll knows nothing shorter than a millisecond
+            return False
+        return bool(zmq.zmq_poll([(socket, events), (self._wake_read, zmq.POLLIN)], milliseconds))
 
     def wake(self, error: Exception) -> None:
         with self._lock:

@@ -296,7 +296,7 @@ class _Life:
             self._timer.cancel()
         self._readable.close()
         self._monitored.close()
-        self._session.goodbye("stopped")
+        self._session.goodbye("stopped", self._over.result() if self._over.done() else 0)
         self._dealer.send(self._session.outgoing())
         self._dealer.close(_LAST_WORDS)
         if not self.stuck:

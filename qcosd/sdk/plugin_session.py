@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qcosd.protocol import HEARTBEAT, Type, error_table
+from qcosd.protocol import EXIT_BUS_SILENT, HEARTBEAT, Type, error_table
 from qcosd.sdk.session import Answer, Dismissed, Failure, Happening, Request, Session, Told, Welcomed
 
 BUS_GRACE = 10.0
@@ -69,9 +69,6 @@ class FaultAsked:
 
 
 PluginHappening = Happening | LeaseGiven | LeaseLost | StreamGranted | StopAsked | FaultAsked
-
-EXIT_BUS_SILENT = 75
-"""Exit code of a plugin that has lost the kernel (EX_TEMPFAIL of sysexits.h)."""
 
 EXIT_DISMISSED = 76
 """Exit code of a plugin that the kernel has turned away (EX_PROTOCOL)."""
@@ -181,10 +178,10 @@ class PluginSession(Session):
         if self.welcomed:
             self.post(Type.READY)
 
-    def goodbye(self, reason: str) -> None:
-        """Leave."""
+    def goodbye(self, reason: str, status: int = 0) -> None:
+        """Leave.  ``status``: with which the process is about to exit."""
         self._over = True
-        self.post(Type.GOODBYE, {"reason": reason})
+        self.post(Type.GOODBYE, {"reason": reason, "status": status})
 
     # --- inside
 

@@ -103,7 +103,9 @@ def data_frames(header: Mapping[str, Any], payload: tuple[Any, ...]) -> Frames:
     """
     if CONTROL in header:
         raise ValueError(f"the key {CONTROL!r} of a stream header is reserved")
-    return _frames(header, tuple(f if memoryview(f).c_contiguous else memoryview(f).tobytes() for f in payload))
+    return _frames(
+        header, tuple(f if type(f) is bytes or memoryview(f).c_contiguous else memoryview(f).tobytes() for f in payload)
+    )
 
 
 def close_frames(*, final: bool = False) -> Frames:
@@ -160,7 +162,7 @@ class ProducerSession:
         if not self.may_send:
             raise StreamFault("no credit left on the stream")
         if self.grant.resumes:
-            frames = [bytes(frame) for frame in frames]
+            frames = [bytes(frame) for frame in frames]  # no copy of what is bytes already
             self._kept.append(frames)
             self._forget()
         else:

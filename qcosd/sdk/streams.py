@@ -23,7 +23,15 @@ from typing import Any, Self
 
 from qcosd.sdk.errors import DeadlineExceeded, StreamClosed
 from qcosd.sdk.links import Link, ZmqLink
-from qcosd.sdk.stream_session import ConsumerSession, Grant, ProducerSession, StreamMessage, close_frames, data_frames
+from qcosd.sdk.stream_session import (
+    ConsumerSession,
+    Frames,
+    Grant,
+    ProducerSession,
+    StreamMessage,
+    close_frames,
+    data_frames,
+)
 
 LINGER = 1.0
 """Seconds that a closed stream goes on sending in the background."""
@@ -52,16 +60,19 @@ class _Stream:
 
     def _step(self, deadline: float | None) -> None:
         """Take in one message or raise DeadlineExceeded; faults are final."""
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._arrived(timeout) and deadline is not None and time.monotonic() >= deadline:
+            raise DeadlineExceeded(f"nothing on stream {self.grant.name!r} in time")
+
+    def _arrived(self, timeout: float | None) -> bool:
+        """Take in one message if one comes in time; faults are final."""
         if self._failed is not None:
             raise self._failed
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
-            arrived = self._absorb(timeout)
+            return self._absorb(timeout)
         except Exception as error:
             self._failed = error
             raise
-        if not arrived and deadline is not None and time.monotonic() >= deadline:
-            raise DeadlineExceeded(f"nothing on stream {self.grant.name!r} in time")
 
     def recv(self, timeout: float | None = None) -> StreamMessage:
         """The next message of the other end.
@@ -79,9 +90,7 @@ class _Stream:
     def poll(self) -> StreamMessage | None:
         """The next message if there is one already; also takes in acknowledgements."""
         while not self.session.inbox and not self.session.ended:
-            try:
-                self._step(0.0)
-            except DeadlineExceeded:
+            if not self._arrived(0.0):
                 return None
         return self._take() if self.session.inbox else None
 
@@ -101,6 +110,9 @@ class _Stream:
     def _peer(self) -> bytes | None:
         return b""
 
+    def _settle(self) -> None:
+        """Send what has been held back."""
+
     def close(self, *, final: bool = False) -> None:
         """Tell the other end that nothing follows, and give up the socket.  Does nothing the second time.
 
@@ -112,6 +124,7 @@ class _Stream:
         try:
             peer = self._peer()
             if self._failed is None and peer is not None:
+                self._settle()
                 self._link.send(peer, close_frames(final=final))
         except Exception:  # noqa: BLE001 - the other end may be gone, the lease revoked: closing must still close
             self._link.close(0.0)
@@ -252,6 +265,8 @@ class StreamReader(_Stream):
     def __init__(self, grant: Grant, link: Link | None = None) -> None:
         super().__init__(grant, link)
         self.session = ConsumerSession(grant)
+        self._owed: Frames | None = None  # an acknowledgement that the writer can do without for now
+        self._settled = 0  # number of the last message that the writer knows to be acknowledged
 
     def open(self) -> None:
         """Bind the endpoint; ``recv`` and ``send`` do it by themselves."""
@@ -262,7 +277,10 @@ class StreamReader(_Stream):
         return self._absorb(0.0)
 
     def _absorb(self, timeout: float | None) -> bool:
-        arrived = self._link.receive(timeout)
+        arrived = self._link.receive(0.0 if self._owed is not None else timeout)
+        if arrived is None and self._owed is not None:
+            self._settle()  # the writer may be waiting for just this
+            arrived = self._link.receive(timeout) if timeout != 0.0 else None
         if arrived is None:
             return False
         peer, frames = arrived
@@ -305,12 +323,25 @@ class StreamReader(_Stream):
         ``checkpoint``: all that the reader is after these messages, replacing the one before; ``pieces``: what is only ever
         appended, added to those of before.  A successor gets them from ``resumed``.  A reader that has begun to give
         checkpoints must give one for every KEPT messages (ValueError).
+
+        Credit alone goes back when half of it is spent, or when there is nothing more to read: a message for each would
+        cost both ends as much as what it acknowledges.
         """
         if self._failed is not None:
             raise self._failed
         frames = self.session.ack(upto, checkpoint, pieces)
-        if frames is not None and self.session.peer is not None and not self.session.ended:
-            self._link.send(self.session.peer, frames)
+        if frames is None:
+            return
+        self._owed = frames
+        enough = 2 * (self.session.acked - self._settled) >= self.grant.credit
+        if checkpoint or enough or not (self.session.inbox or self._arrived(0.0)):
+            self._settle()
+
+    def _settle(self) -> None:
+        owed, self._owed = self._owed, None
+        if owed is not None and self.session.peer is not None and not self.session.ended:
+            self._link.send(self.session.peer, owed)
+            self._settled = self.session.acked
 
 
 def open_stream(

@@ -17,6 +17,7 @@ import msgpack
 from qcosd import protocol
 from qcosd.core import effects, events
 from qcosd.core.events import Address, Channel
+from qcosd.core.journal_fault import meanwhile
 from qcosd.core.kernel import Kernel
 from qcosd.shell.artifacts import Artifacts
 from qcosd.shell.bus import Bus, Sent
@@ -105,7 +106,8 @@ class Daemon:
             while self._events:
                 event = self._events.popleft()
                 for effect in self._kernel.handle(event, self._clock()):
-                    self._gate.submit(destination_of(effect), self._after(effect), partial(self._perform, effect))
+                    perform, instead = partial(self._perform, effect), partial(self._instead, effect)
+                    self._gate.submit(destination_of(effect), self._after(effect), perform, instead)
                 if isinstance(event, events.Spawned):
                     self._hand_over(event.incarnation)
                 self._stopping = self._stopping or isinstance(event, events.Stop)
@@ -147,6 +149,7 @@ class Daemon:
     def journal_health(self, fault: str) -> None:
         """The journal cannot be written, or (empty) can be again."""
         self._journal_fault = fault
+        self._gate.health(fault)
         self.handle(events.JournalHealth(fault))
 
     def look(self) -> None:
@@ -192,6 +195,10 @@ class Daemon:
                 self._exit = code
                 return self._attached.journal.position  # nobody would do any more what is held back
         return effect.after
+
+    def _instead(self, effect: effects.Effect, fault: str) -> Callable[[], None] | None:
+        other = meanwhile(effect, fault) if isinstance(effect, effects.Send) else None
+        return None if other is None else partial(self._perform, other)
 
     def _wait_for_nothing(self) -> None:
         # A daemon that is to stop does not wait for a journal that cannot be written: that might be for ever.

@@ -21,6 +21,7 @@ from qcosd.shell.report import report
 
 FOLD_EVERY = 10_000  # records
 RETRY = 1.0  # seconds
+HANGS = 5.0  # seconds without any progress after which the disk counts as one that hangs
 
 _Entry = tuple[list[Row], bool]  # records of one event, and whether they must survive the machine
 
@@ -34,7 +35,7 @@ class Journal:
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, file: JournalFile, durable: Callable[[int], None],
-        health: Callable[[str], None], fold_every: int = FOLD_EVERY, retry: float = RETRY,
+        health: Callable[[str], None], fold_every: int = FOLD_EVERY, retry: float = RETRY, hangs: float = HANGS,
     ) -> None:  # fmt: skip
         self.position = file.position
         self._loop = loop
@@ -43,6 +44,12 @@ class Journal:
         self._health = health
         self._fold_every = fold_every
         self._retry = retry
+        self._hangs = hangs
+        self._safe = file.position  # as the loop knows it
+        self._said = ""  # the fault that was told last
+        self._timer: asyncio.TimerHandle | None = None
+        self._missed = 0  # looks in a row that have seen no progress
+        self._hanging = False  # that is the fault
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()  # None: close
         # Of the thread:
         self._waiting: list[_Entry] = []
@@ -59,11 +66,46 @@ class Journal:
         self.position = position
         # Packed here and now: a body may hold what the kernel goes on changing.
         self._queue.put((pack(records, position), any(record.safety is Safety.POWER for record in records)))
+        self._watch()
 
     def close(self) -> None:
         """Write everything that was appended and close the file. Says so in the daemon's log where that cannot be done."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(0.0 if self._hanging else None)
+        if self._thread.is_alive():
+            _report_lost(self.position - self._safe, self._said)
+
+    # In the loop
+
+    def _watch(self) -> None:
+        if self._timer is None and self._safe < self.position:
+            self._timer = self._loop.call_later(self._hangs / 2, self._look, self._safe)
+
+    def _look(self, before: int) -> None:
+        """Whether there is any progress. It takes two looks to say no: a daemon that was frozen is late for the first itself."""
+        self._timer = None
+        self._missed = self._missed + 1 if self._safe == before else 0
+        if self._missed == 2 and not self._said:
+            what = f"{self._file.path}: a write has not come back for {self._hangs:g} s"
+            self._hear(f"{what}: see what holds up the disk of its directory")
+            self._hanging = True
+        self._watch()
+
+    def _landed(self, position: int) -> None:
+        self._missed, self._safe = 0, position
+        self._durable(position)
+        if self._hanging:
+            self._hear("")
+
+    def _hear(self, fault: str) -> None:
+        self._hanging = False
+        if fault != self._said:
+            self._said = fault
+            self._health(fault)
+
+    # In the thread
 
     def _run(self) -> None:
         try:
@@ -71,8 +113,7 @@ class Journal:
                 self._collect()
                 self._turn()
             if self._waiting:
-                lost = sum(len(rows) for rows, _ in self._waiting)
-                report(f"the journal ends without its last {lost} records, which nobody was told of: {self._fault}")
+                _report_lost(sum(len(rows) for rows, _ in self._waiting), self._fault)
             self._file.close()
         except BaseException as error:  # noqa: BLE001  a bug: the daemon ends with it, as with one in the loop
             self._tell(partial(_raise, error))
@@ -109,7 +150,7 @@ class Journal:
             self._file.witness()
             if self._file.position > self._told:
                 self._told = self._file.position
-                self._tell(partial(self._durable, self._told))
+                self._tell(partial(self._landed, self._told))
             if self._file.unfolded >= self._fold_every:
                 self._fold_upto = self._file.position
             if self._fold_upto > self._file.folded and not self._closing:
@@ -124,7 +165,7 @@ class Journal:
     def _say(self, fault: str) -> None:
         if fault != self._fault:
             self._fault = fault
-            self._tell(partial(self._health, fault))
+            self._tell(partial(self._hear, fault))
 
     def _tell(self, callback: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon has ended
@@ -151,6 +192,10 @@ class MemoryJournal:
 def _check_follows(last: int, records: Sequence[Record], position: int) -> None:
     if position != last + len(records) or not records:
         raise JournalError(f"{len(records)} records up to position {position} do not follow position {last}")
+
+
+def _report_lost(records: int, fault: str) -> None:
+    report(f"the journal ends without its last {records} records, which nobody was told of: {fault}")
 
 
 def _raise(error: BaseException) -> None:

@@ -7,7 +7,7 @@ them, so it sees the gap and fetches the snapshot on the bus.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import zmq
 
@@ -79,8 +79,12 @@ class Publisher:
             return True
         name, on = topic.decode("ascii"), kind == _ON
         topics = self._topics.setdefault(connection, set())
-        if on == (name in topics):
-            return True  # asked twice
+        if on and name in topics:
+            # The last request of a connection that has ended is read as one of the next with its descriptor, where that is there
+            # already. So this may be the first of the one that lives: it is granted anew, and counts once.
+            self._give_up(connection, [name])
+        elif not on and name not in topics:
+            return True
         (topics.add if on else topics.remove)(name)
         self._asked(connection, name, on)
         return True
@@ -98,9 +102,13 @@ class Publisher:
         self._drain.look_again()
 
     def _ended(self, connection: Connection) -> None:
+        self._give_up(connection, sorted(self._topics.pop(connection, ())))
+
+    def _give_up(self, connection: Connection, topics: Iterable[str]) -> None:
+        """Tell that these requests are over; libzmq has nothing to undo."""
         self._ending = True
         try:
-            for topic in sorted(self._topics.pop(connection, ())):
+            for topic in topics:
                 self._asked(connection, topic, False)
         finally:
             self._ending = False

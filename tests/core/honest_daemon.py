@@ -36,6 +36,7 @@ from qcosd.core.events import (
     Channel,
     Event,
     Exited,
+    JournalHealth,
     Limits,
     PeerGone,
     Received,
@@ -45,6 +46,7 @@ from qcosd.core.events import (
     Vitals,
 )
 from qcosd.core.image import Image, fold
+from qcosd.core.journal_fault import meanwhile
 from qcosd.core.kernel import Kernel
 from qcosd.core.manifest import Manifest
 from qcosd.core.records import Record
@@ -81,6 +83,7 @@ class Daemon:
         self.records: list[Record] = []  # on disk
         self.image: Image = {}  # with those that are not on disk yet
         self.unwritten: deque[Append] = deque()
+        self.fault = ""  # why the journal cannot be written
         self.store: dict[str, bytes] = {}
         self.partial: dict[int, bytes] = {}
         self.plugins: dict[int, Plugin] = {}  # processes that exist, by incarnation
@@ -152,7 +155,8 @@ class Daemon:
         self.effects_of.append(len(effects))
         cut = self.cut is not None and self.cut[0] == number
         for effect in effects[: self.cut[1]] if cut and self.cut else effects:
-            self.gate.submit(destination_of(effect), effect.after, partial(self.carry_out, effect))
+            act, instead = partial(self.carry_out, effect), partial(self.instead, effect)
+            self.gate.submit(destination_of(effect), effect.after, act, instead)
         if cut:
             self.cut = None
             self.crash()
@@ -168,6 +172,18 @@ class Daemon:
         assert len(self.records) == append.position
         self.gate.durable(append.position)
 
+    def fail(self, fault: str) -> None:
+        """The journal cannot be written, or (empty) can again and catches up."""
+        self.fault = fault
+        while self.unwritten and not fault:
+            self.write()
+        self.gate.health(fault)
+        self.feed(JournalHealth(fault))
+
+    def instead(self, effect: Effect, fault: str) -> Callable[[], None] | None:
+        other = meanwhile(effect, fault) if isinstance(effect, Send) else None
+        return None if other is None else partial(self.carry_out, other)
+
     # What it wants done
 
     def carry_out(self, effect: Effect) -> None:
@@ -175,7 +191,7 @@ class Daemon:
             case Append(records):
                 fold(self.image, records)
                 self.unwritten.append(effect)
-                if self.choice is None:
+                if self.choice is None and not self.fault:
                     self.write()
             case Send():
                 frames = encode(effect.message)

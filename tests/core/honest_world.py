@@ -64,7 +64,7 @@ class World(Daemon):
     # What can happen next
 
     def actions(self) -> Iterator[Callable[[], None]]:
-        if self.unwritten:
+        if self.unwritten and not self.fault:
             yield self.write
         if self.events:
             yield lambda: self.feed(self.events.popleft())

@@ -150,6 +150,41 @@ def test_commands_are_for_all_processes_and_answered_when_all_have_followed() ->
     assert [answer.type for answer in rig.answers(client, restart)] == [Type.ACK]
 
 
+def test_a_restart_goes_from_one_to_the_next_when_the_one_before_is_ready_again() -> None:
+    rig = Rig(crew(replicas=2, spares=1))
+    client = rig.client()
+    restart = rig.request(client, Type.PLUGIN_RESTART, {"plugin": "hello"})
+    for incarnation in (1, 2, 3):
+        assert {name: row["state"] for name, row in rows(rig).items() if row["state"] != "ready"} == {
+            "hello" if incarnation == 1 else f"hello:{incarnation}": "asked"
+        }
+        assert len(active(rig)) == 2, "the work has as many hands as ever"
+        assert rig.answers(client, restart) == []
+        rig.feed(Exited(incarnation, 0))
+    assert [answer.type for answer in rig.answers(client, restart)] == [Type.ACK]
+    assert {row["incarnation"] for row in rows(rig).values()} == {4, 5, 6}
+
+
+def test_a_restart_that_fails_leaves_the_others_as_they_are() -> None:
+    rig = Rig(crew(replicas=3, restart=Restart(max_deaths=1)))
+    client = rig.client()
+    restart = rig.request(client, Type.PLUGIN_RESTART, {"plugin": "hello"})
+    rig.hello = False
+    rig.feed(Exited(1, 0))
+    rig.feed(Exited(4, 1))
+    assert rig.answers(client, restart)[0].body["error"]["name"] == "no_provider"
+    assert [row["state"] for row in rows(rig).values()] == ["failed", "ready", "ready"]
+    rig.hello = True
+    restart = rig.request(client, Type.PLUGIN_RESTART, {"plugin": "hello"})
+    assert [row["state"] for row in rows(rig).values()] == ["ready", "asked", "ready"]  # first the one that is down
+    rig.ask(client, Type.PLUGIN_RESET, {"plugin": "hello"})
+    stop = rig.request(client, Type.PLUGIN_STOP, {"plugin": "hello"})
+    for incarnation in (2, 3, 5):
+        rig.feed(Exited(incarnation, 0))
+    assert [answer.type for answer in rig.answers(client, stop)] == [Type.ACK]
+    assert rig.answers(client, restart)[0].body["error"]["name"] == "no_reply"
+
+
 def test_deaths_of_all_processes_count_together_and_the_others_go_on() -> None:
     rig = Rig(crew(replicas=3, restart=Restart(max_deaths=2)))
     client = rig.client()

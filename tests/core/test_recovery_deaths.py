@@ -77,6 +77,20 @@ def test_an_end_from_outside_is_a_quarter_of_a_death(status: int) -> None:
     assert rig.document(client, job)["error"]["name"] == "poison"
 
 
+def test_whoever_leaves_because_the_kernel_was_silent_blames_the_kernel() -> None:
+    rig, client, job = one_at_a_time(attempts=1)
+    for _ in range(20):
+        rig.lease("hello")
+        rig.tell(rig.address("hello"), Type.GOODBYE, {"reason": "stopped", "status": EXIT_BUS_SILENT})
+        rig.feed(Exited(rig.kernel.supervisor.components["hello"].incarnation, EXIT_BUS_SILENT))
+        rig.advance(30.0)
+    (work,) = rig.kernel.jobs.active[job].works.values()
+    assert (work.deaths, work.strikes) == (0, 0)
+    assert not rig.kernel.supervisor.components["hello"].deaths
+    rig.work("hello")
+    assert rig.document(client, job)["state"] == "done"
+
+
 def test_deaths_are_counted_across_reboots() -> None:
     rig, client, job = one_at_a_time()
     for _ in range(3):

@@ -8,6 +8,7 @@ from recovery_rig import submit
 
 from qcosd.core.effects import BlobDelete, Send
 from qcosd.core.events import JournalHealth, Limits
+from qcosd.core.records import RecordType
 from qcosd.protocol import Type
 
 
@@ -39,7 +40,8 @@ def test_a_repeat_waits_for_the_record_of_the_reply() -> None:
     rows = rig.ask(other, Type.JOB_LIST)
     assert first.body == again.body
     sends = {effect.message.type: effect.after for effect in rig.of(Send) if effect.address == other}
-    assert sends[Type.JOB_ACCEPTED] == rig.position
+    keyed = [place for place, record in enumerate(rig.records, 1) if record.type is RecordType.REQUEST_KEY]
+    assert [sends[Type.JOB_ACCEPTED]] == keyed
     assert sends[Type.JOB_LISTING] == rig.position
     assert [row["job"] for row in rows.body["jobs"]] == [first.body["job"]]
 
@@ -104,8 +106,8 @@ def test_a_journal_that_cannot_be_written_refuses_new_jobs_and_keeps_accepted_on
     rig = Rig(HELLO)
     client = rig.client()
     job = submit(rig, client)
-    rig.feed(JournalHealth("no space left on device"))
     body = {"inputs": {"greeting": rig.put(client, b"program")}, "options": {"target": "greeted"}}
+    rig.feed(JournalHealth("no space left on device"))
     assert rig.refusal(client, Type.JOB_SUBMIT, body) == "no_space"
     assert rig.ask(client, Type.STATUS).body["state"] == "degraded"
     rig.work("hello")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_rig import Rig, manifest, plugin
 
@@ -299,6 +299,7 @@ def test_a_second_stop_kills() -> None:
     assert sorted(signals(rig)) == [(1, SIGKILL), (2, SIGKILL), (3, SIGKILL)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(["kill", "gone", "exit0", "stop", "start", "restart", "reset", "goodbye", "tick"]), max_size=25

@@ -44,6 +44,9 @@ def finished_job(**changes: Any) -> dict[str, Any]:
                 "shots_discarded": 2,
                 "rounds_total": 1250,
                 "latency_us": {"50": 98, "100": 1, "2000": 1},
+                "lateness_us": {"1": 4},
+                "stall_rounds": 7,
+                "decode_us_per_round": {"busy_us": 50, "rounds": 8, "hardware_us": 200},
             },
             "min": {"rounds": 10},
             "max": {"rounds": 20},
@@ -81,6 +84,8 @@ def test_a_finished_job() -> None:
     assert public["decoder"] == "pymatching-correlated"
     assert public["assumptions"] == ["qubits start in |0>", "no budget"]
     assert public["latency_us"] == {"p50": 50, "p99": 100, "p999": 2000}
+    assert public["lateness_us"] == {"p50": 1, "p99": 1, "p999": 1}
+    assert (public["stall_rounds"], public["decode_us_per_round"], public["utilisation"]) == (7, 6.25, 0.25)
     assert public["versions"] == {"pytket": "2.0", "qcosd": __version__}
     assert public["reproducible"] is True
     assert public["shots_discarded"] == 2
@@ -95,7 +100,18 @@ def test_rounds_are_one_number_where_all_shots_agree() -> None:
 
 def test_numbers_that_nobody_reported_are_null() -> None:
     public = result.public_document(finished_job(state="running", summary={}, facts={}))
-    for key in ("counts", "counts_undecoded", "rounds", "window", "detectors", "detection_events", "latency_us"):
+    for key in (
+        "counts",
+        "counts_undecoded",
+        "rounds",
+        "window",
+        "detectors",
+        "detection_events",
+        "latency_us",
+        "lateness_us",
+        "decode_us_per_round",
+        "utilisation",
+    ):
         assert public[key] is None, key
     assert public["distance"] == 5
 

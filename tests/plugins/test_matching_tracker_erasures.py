@@ -36,13 +36,8 @@ class Whole:
 
     def syndrome(self, records: np.ndarray) -> np.ndarray:
         """0/1 (shots, records) -> packed detectors."""
-        found, row, before, last = [], 0, None, None
-        for content in self.contents:
-            own = pack(np.ascontiguousarray(records[:, row : row + content.records].T.astype(np.uint8)))
-            both = own if last is None else np.concatenate((last, own))
-            found.append(self.plans.syndrome(before, content).of(both)[0])
-            row, before, last = row + content.records, content, own
-        return np.concatenate(found)
+        rows = pack(np.ascontiguousarray(np.pad(records, ((0, 0), (0, 1))).T.astype(np.uint8)))
+        return self.plans.block(None, self.contents).of(rows)[0]
 
     def parity(self, records: np.ndarray, instance: Instance, prediction: np.ndarray) -> np.ndarray:
         """The value that a memory's read-out gives, bool (shots,)."""

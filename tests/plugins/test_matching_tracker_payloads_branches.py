@@ -181,7 +181,9 @@ def test_what_was_missing_before_a_decision_is_missing_after_it() -> None:
     assert set(kept) == {"k0=0", "k0=1"}
     for path in kept.values():
         assert path.received == root.length
-        last = np.unpackbits(path._missing[-1], axis=1, count=len(path.shots), bitorder="little").sum(axis=0)
+        last = np.unpackbits(path._missing[root.length - 1], axis=1, count=len(path.shots), bitorder="little").sum(
+            axis=0
+        )
         counted = np.unpackbits(path.live, count=len(path.shots), bitorder="little").astype(bool)
         assert np.array_equal(last[counted], seen[-1][path.shots][counted])
 

@@ -305,6 +305,11 @@ def test_the_summary_is_what_the_kernel_merges() -> None:
     assert total["detectors_total"] == 50 * detectors
     assert sum(total["latency_us"].values()) == total["windows"] == outcomes.windows
     assert set(total["latency_us"]) <= {"5", "10", "20"}
+    assert (total["lateness_us"], total["stall_rounds"]) == ({}, 0)
+    spent = total["decode_us_per_round"]
+    assert 0 < spent["rounds"] <= 1 + 4 * D
+    assert spent["busy_us"] % 4 == 0
+    assert spent["busy_us"] > 0
     assert summary["min"] == summary["max"] == {"rounds": 1 + 4 * D}
     assert 0 < total["detection_events"] < total["detectors_total"]
 

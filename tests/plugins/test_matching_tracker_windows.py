@@ -12,13 +12,14 @@ import sampled
 import stim
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qcos_plugins.matching_tracker import packed
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.condition import holds
 from qcos_plugins.matching_tracker.content import Interner, SlotContent
 from qcos_plugins.matching_tracker.frames import DECODED, UNDECODED, Ledger, NotFinal
 from qcos_plugins.matching_tracker.local import local_circuit
 from qcos_plugins.matching_tracker.outcomes import keys, latency_label
-from qcos_plugins.matching_tracker.packed import mask, ones, pack, select, transpose, unpack
+from qcos_plugins.matching_tracker.packed import mask, ones, pack, select, totals, transpose, unpack
 from qcos_plugins.matching_tracker.syndrome import Gather
 from qcos_plugins.matching_tracker.window import Window, next_window, region_windows
 from qcos_plugins.surface_code.builder import Builder
@@ -214,11 +215,23 @@ def test_packed_bits(shots: int, rows: int, random) -> None:
     assert np.array_equal(unpack(mask(shots), 8 * len(mask(shots))), [1] * shots + [0] * (-shots % 8))
 
 
+@pytest.mark.parametrize("blockwise", [0, 1 << 30])
+@pytest.mark.parametrize(("rows", "shots"), [(1, 3), (7, 9), (8, 64), (700, 77), (33, 1025)])
+def test_bits_are_transposed_block_by_block_or_one_by_one(
+    rows: int, shots: int, blockwise: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "BLOCKWISE", blockwise)
+    values = np.random.default_rng(rows).integers(0, 2, (rows, shots), np.uint8)
+    assert np.array_equal(transpose(pack(values), shots), pack(np.ascontiguousarray(values.T)))
+    assert np.array_equal(totals(pack(values), shots), values.sum(axis=0))
+
+
 def test_gather_is_the_parity_of_each_set() -> None:
     rows = np.random.default_rng(1).integers(0, 256, (9, 5), np.uint8)
-    sets = [[0, 1], [2], [], [3, 4, 5, 6, 7], [8, 0]]
-    expected = [np.bitwise_xor.reduce(rows[s], axis=0) for s in sets]
-    assert np.array_equal(Gather(sets).of(rows), expected)
+    rows[-1] = 0
+    for sets in ([[0, 1], [2], [], [3, 4, 5, 6], [7, 0]], [[]], []):
+        expected = [np.bitwise_xor.reduce(rows[s], axis=0) for s in sets]
+        assert np.array_equal(Gather(sets).of(rows), np.reshape(expected, (len(sets), 5)))
 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)

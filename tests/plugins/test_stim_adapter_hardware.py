@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from qcosd.qec.noise import Noise
 from qcosd.qec.placement import Placement
 from qcosd.qec.stream import Block, Decided
 from qcosd.sdk import Refused, Revoked
+from qcosd.sdk.stream_session import StreamMessage
 from qcosd.sdk.testing import make_lease, stream_pair
 
 IDLE = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[1]; creg c[1]; ' + "id q[0];" * 12 + "measure q[0] -> c[0];"
@@ -221,10 +223,10 @@ def test_a_revoked_lease_makes_it_safe_whatever_it_waits_for(program: Any, can_p
 
 
 def taken(reader: Any) -> list[Block]:
-    """All that is there now, acknowledged."""
+    """All that is there now, acknowledged, without the times of this run."""
     found = []
     while (message := reader.poll()) is not None:
-        found.append(Block.from_map(message.header))
+        found.append(replace(Block.from_map(message.header), late_ns=None))
         reader.ack()
     return found
 
@@ -338,6 +340,97 @@ def test_a_machine_that_cannot_pause_keeps_to_its_clock() -> None:
     began = now
     feed(ready(Watched()), Stamped(), Batch(0, 1, 1), clock=clock)
     assert left[-1][0] - began < left[-1][1]  # one that waits for others need not wait for a clock
+
+
+class Timed:
+    """A writer that has credit as long as ``full`` says no, and a clock that goes on by a nanosecond with each look."""
+
+    def __init__(self, full: Callable[[int], int] = lambda n: 0) -> None:
+        self.full = full  # n-th block -> nanoseconds until there is credit for it
+        self.now = 1_000_000
+        self.left: list[tuple[int, Block]] = []
+        self.decisions: list[Any] = []
+
+    def clock(self) -> int:
+        self.now += 1
+        return self.now
+
+    def send(self, header: dict[str, Any], *payload: bytes, timeout: float | None = None) -> int:
+        wait = self.full(len(self.left))
+        if wait and timeout is not None:
+            raise TimeoutError
+        self.now += wait
+        self.left.append((self.now, Block.from_map(header)))
+        return len(self.left)
+
+    def recv(self, timeout: float | None = None) -> Any:
+        if timeout is None:
+            self.now += 7_300  # a decision comes after that
+            block = self.left[-1][1]
+            header = Decided(block.path, block.path.count("="), block.shots).to_map()
+            return StreamMessage(header, [bytes(-(-block.shots // 8))], 1)
+        self.now += max(1, round(timeout * 1e9))
+        raise TimeoutError
+
+    def poll(self) -> None:
+        return None
+
+    def drain(self, timeout: float | None = None) -> None:
+        return None
+
+
+ROUND = 1000
+LEAST = 50
+"""Nanoseconds that a few looks at the clock take."""
+
+
+def test_on_the_clock_no_block_leaves_before_its_time_and_late_ones_move_no_other() -> None:
+    stream = Timed()
+
+    def slow(n: int) -> None:
+        stream.now += 9_400 * (n == 3)
+
+    feed(ready(Watched(slow)), stream, Batch(0, 1, 1), t0_ns=5, round_ns=ROUND, clock=stream.clock)
+    for i, (at, block) in enumerate(stream.left):
+        due = 1_000_000 + block.t_hw_ns - 5
+        assert block.late_ns is not None
+        assert due <= at
+        # Three rounds a block: what takes 9400 ns makes the fourth 6400 ns late, the next ones less and less.
+        late = {3: 6_400, 4: 3_400, 5: 400}.get(i, 0)
+        assert late <= block.late_ns <= late + LEAST
+        assert block.stalled == 0
+    assert [block.t_hw_ns - 5 for _, block in stream.left] == [
+        ROUND * (block.round + len(block.m)) for _, block in stream.left
+    ]
+
+
+def test_without_credit_the_clock_of_a_machine_that_can_pause_stands_still() -> None:
+    stream = Timed(lambda n: 4_200 * (n in (2, 5)))
+    feed(ready(Watched()), stream, Batch(0, 1, 1), round_ns=ROUND, clock=stream.clock)
+    assert {i: block.stalled for i, (_, block) in enumerate(stream.left) if block.stalled} == {3: 5, 6: 5}
+    for i, (at, block) in enumerate(stream.left):
+        assert block.late_ns is not None
+        assert block.late_ns < LEAST
+        assert block.t_hw_ns == ROUND * (block.round + len(block.m) + 5 * (i > 2) + 5 * (i > 5))
+        assert at >= 1_000_000 + block.t_hw_ns
+
+
+@pytest.mark.parametrize("can_pause", [True, False])
+def test_a_decision_that_comes_late_is_a_stall(can_pause: bool) -> None:
+    stream = Timed()
+    feed(
+        ready(Watched(), BRANCHING),
+        stream,
+        Batch(0, 1, 1),
+        round_ns=ROUND,
+        can_pause=can_pause,
+        clock=stream.clock,
+    )
+    paths = [block.path for _, block in stream.left]
+    stalls = {i: block.stalled for i, (_, block) in enumerate(stream.left) if block.stalled}
+    assert stalls == {paths.index("k0=0"): 8, paths.index("k0=0/k1=0"): 8}
+    times = [block.t_hw_ns for _, block in stream.left]
+    assert times == sorted(set(times))
 
 
 def test_time_stands_still_while_a_decision_is_awaited() -> None:

@@ -34,6 +34,10 @@ def test_settings_replace_what_the_device_file_says() -> None:
         ({"set": {"discard": None}}, "discard None"),
         ({"set": {"can_pause": "maybe"}}, "can_pause 'maybe': true or false"),
         ({"set": {"can_pause": 1}}, "can_pause 1"),
+        ({"set": {"round_time": "fast"}}, "round_time 'fast': seconds a round"),
+        ({"set": {"round_time": -1e-6}}, "round_time -1e-06"),
+        ({"set": {"round_time": 1e-10}}, "round_time 1e-10"),
+        ({"set": {"round_time": "inf"}}, "round_time 'inf'"),
         ({"noise": 0.6}, "noise 0.6"),
         ({"device": "uneven", "noise": 0.2}, r"noise 0.2: .*site \[2, 2\]: idle = 1.6"),
         ({"device": "uneven", "prior": 0.2}, r"prior 0.2: .*site \[2, 2\]"),
@@ -44,6 +48,15 @@ def test_settings_replace_what_the_device_file_says() -> None:
 def test_what_is_wrong_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Terms.of(options)
+
+
+def test_a_round_takes_the_time_that_is_asked_for() -> None:
+    assert Terms.of({"set": {"round_time": "0"}}) == Terms.of({})
+    assert Terms.of({}).round_ns == 0
+    timed = Terms.of({"set": {"round_time": "2.5e-6"}})
+    assert (timed.round_ns, timed.device.round_ns, timed.device.describe()["round_ns"]) == (2500, 2500, 2500)
+    cannot_pause = Terms.of({"device": "static"})
+    assert cannot_pause.round_ns == cannot_pause.device.round_ns
 
 
 def test_the_prior_replaces_the_strength_and_keeps_the_factors() -> None:

@@ -53,7 +53,7 @@ if __name__ == "__main__":
     ("damage", "rule"),
     [
         ("plugin.operations.clear()", "says HELLO with"),
-        ("plugin_session.PluginSession.goodbye = lambda self, reason: None", "leaves on STOP"),
+        ("plugin_session.PluginSession.goodbye = lambda self, *about: None", "leaves on STOP"),
         ("shell._Life._stop = lambda self, reason, code: self._over.set_result(9)", "leaves on STOP"),
         ("plugin_session.PluginSession.revoked = lambda self, lease, epoch: None", "gives up a lease"),
         ("plugin_session.PluginSession.elapse = lambda self, now: []", "gives signs of life"),

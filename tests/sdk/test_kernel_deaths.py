@@ -283,6 +283,16 @@ def test_a_plugin_whose_kernel_does_not_come_back_makes_itself_safe(
     assert capfd.readouterr().out == "safe\n"
 
 
+def test_a_plugin_that_hears_nothing_says_so_when_it_leaves(tmp_path: Path) -> None:
+    with plugin_on(tmp_path, 0.3) as bus:
+        bus.start()
+        greeted(bus)
+        assert bus.process is not None
+        assert bus.process.wait(PATIENCE) == EXIT_BUS_SILENT  # nobody reads what it says, nor answers
+        bye = bus.expect("GOODBYE", lambda message: message.type is Type.GOODBYE, PATIENCE)
+        assert bye.body["status"] == EXIT_BUS_SILENT
+
+
 def test_a_kernel_that_dies_while_nothing_of_the_plugin_can_run_is_followed_by_one_hello(tmp_path: Path) -> None:
     """The result is ready at the moment at which the plugin could notice: it goes to the next kernel, after HELLO."""
     holds = 'import ctypes\n    lease.progress(0.5, "holds")\n    ctypes.PyDLL(None).usleep(600_000)  # with the GIL'

@@ -109,6 +109,36 @@ def test_send_blocks_without_credit_and_goes_on_after_an_acknowledgement(
     produced.result(60)
 
 
+def test_credit_goes_back_at_half_or_when_nothing_is_left_to_read() -> None:
+    ends = memory_pair()
+    reader = StreamReader(grant("memory", 8), ends[0])
+    writer = StreamWriter(grant("memory", 8, "connect"), ends[1])
+    for n in range(8):
+        writer.send({"n": n})
+    known = []
+    for _ in range(7):
+        reader.recv()
+        reader.ack()
+        writer.poll()
+        known.append(writer.acked)
+    assert known == [0, 0, 0, 4, 4, 4, 4]
+    reader.recv()
+    assert reader.poll() is None  # what it owes goes out before it waits, acknowledged or not
+    writer.poll()
+    assert writer.acked == 7
+    reader.ack()
+    writer.poll()
+    assert writer.acked == 8
+    for n in range(2):
+        writer.send({"n": n})
+    reader.recv()
+    reader.ack()
+    reader.close()
+    with pytest.raises(StreamClosed):
+        writer.drain()
+    assert writer.acked == 9
+
+
 def test_a_reader_that_floods_decisions_does_not_block_a_writer_without_credit(
     pair: Pair, threads: ThreadPoolExecutor
 ) -> None:

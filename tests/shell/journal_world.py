@@ -90,5 +90,46 @@ def small_disk(path: Path, size: str = "1m") -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", path], check=True)  # a test that failed may have left files open
 
 
+@contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Not a byte is left in a file system."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while file.write(bytes(4096)):
+            pass
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def freezing_disk(home: Path) -> Iterator[Path]:
+    """A file system that ``frozen`` can stop: whoever writes to it then does not come back. Skips where nobody may mount one."""
+    image, path = home / "image", home / "disk"
+    path.mkdir()
+    with image.open("wb") as file:
+        file.truncate(32 << 20)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", image], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "loop", image, path], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@contextmanager
+def frozen(disk: Path) -> Iterator[None]:
+    """Nothing that is written to a file system comes back before the end."""
+    subprocess.run(["fsfreeze", "--freeze", disk], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", disk], check=True)
+
+
 def read_only(path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", path], check=True)

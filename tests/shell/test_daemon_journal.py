@@ -11,8 +11,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-from journal_world import small_disk
+from journal_world import freezing_disk, frozen, full, small_disk
 from qcosd_process import Qcosd, wait_gone
 
 from qcosd.core.records import RecordType
@@ -71,16 +70,38 @@ def test_a_daemon_whose_disk_is_full_serves_and_can_be_stopped(tmp_path: Path) -
     with small_disk(tmp_path / "disk") as disk, Qcosd(f"--state-dir={disk}") as daemon:
         client = daemon.client()
         pid = client.plugin("hello")["pid"]
-        with (disk / "filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-            while file.write(bytes(4096)):
-                pass
-        os.kill(pid, signal.SIGKILL)
-        assert wait_gone(pid)
-        assert client.ask(Type.PING).type is Type.PONG
-        while not (status := client.ask(Type.STATUS).body)["journal"]["fault"]:
-            pass  # the first record that does not fit is on its way
-        assert status["space"]["free"] < 4096, "as it is, and not as it was a while ago"
-        code, log = daemon.stop()
+        with full(disk):
+            os.kill(pid, signal.SIGKILL)
+            assert wait_gone(pid)
+            assert client.ask(Type.PING).type is Type.PONG
+            while not (status := client.ask(Type.STATUS).body)["journal"]["fault"]:
+                pass  # the first record that does not fit is on its way
+            assert status["space"]["free"] < 4096, "as it is, and not as it was a while ago"
+            code, log = daemon.stop()
         assert code == 0 and "Traceback" not in log
         assert re.search(r"journal cannot be written .*journal.db.* make room", log)
         assert "the journal ends without its last" in log
+
+
+def test_whoever_asks_is_not_kept_waiting_by_a_disk_that_hangs() -> None:
+    with Qcosd() as other, freezing_disk(other.directory) as disk, Qcosd(f"--state-dir={disk}") as daemon:
+        client = daemon.client()
+        client.plugin("hello")
+        sha = hashlib.sha256(b"program").hexdigest()
+        client.ask(Type.BLOB_PUT, b"program", sha=sha, size=7)
+        body = {"inputs": {"greeting": sha}, "options": {"target": "greeted"}}
+        with frozen(disk):
+            caught = client.send(Type.JOB_SUBMIT, key="k", **body)
+            assert client.ask(Type.PING).type is Type.PONG, "before the answer that waits"
+            while (answer := client.recv()).id != caught:
+                pass
+            assert answer.type is Type.ERROR and f"{disk}/journal.db" in answer.body["error"]["message"]
+            assert "has not come back" in client.ask(Type.STATUS).body["journal"]["fault"]
+            assert client.ask(Type.JOB_LIST).body["jobs"][0]["unsaved"] is True
+            assert client.ask(Type.JOB_SUBMIT, key="other", **body).body["error"]["name"] == "no_space"
+        while (answer := client.ask(Type.JOB_SUBMIT, key="k", **body)).type is Type.ERROR:
+            pass
+        assert answer.type is Type.JOB_ACCEPTED
+        end = client.ask(Type.JOB_WAIT, job=answer.body["job"]).body["document"]
+        assert end["state"] == "done" and "unsaved" not in end
+        assert daemon.stop()[0] == 0

@@ -9,13 +9,16 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qcosd.core.effects import BlobDelete, BlobDrop, BlobRead, BlobWrite
+from qcosd.core.effects import BlobDelete, BlobDrop, BlobRead, BlobWrite, Send
+from qcosd.core.events import Address, Channel
+from qcosd.protocol import Message, Type
 from qcosd.shell.gate import Gate, destination_of
 from qcosd.shell.lock import DirectoryLock, LockHeld
 from qcosd.shell.notify import ServiceManager
@@ -173,6 +176,55 @@ def test_the_gate_waits_for_positions_and_keeps_the_order_of_a_destination() -> 
     gate.submit("a", 1, lambda: done.append("a1"))
     gate.durable(3)
     assert done[4:] == ["a1", "b3"]
+
+
+def test_an_answer_waits_for_its_own_position_alone_and_overtakes_what_waits_for_more() -> None:
+    done: list[object] = []
+    gate, address = Gate(), Address("hello/1", b"r")
+
+    def send(kind: Type, body: dict[str, Any], id: int, after: int) -> None:
+        effect = Send(Channel.PLUGINS, address, Message(kind, body, id, 1), after)
+        gate.submit(destination_of(effect), effect.after, partial(done.append, kind))
+
+    send(Type.STOP, {"seconds": 1.0}, 0, 3)
+    send(Type.ACK, {}, 7, 2)
+    send(Type.PONG, {}, 8, 0)
+    send(Type.REVOKE, {"lease": 1, "epoch": 1}, 0, 0)
+    assert done == [Type.PONG]
+    gate.durable(2)
+    assert done == [Type.PONG, Type.ACK]
+    gate.durable(3)
+    assert done[2:] == [Type.STOP, Type.REVOKE], "what is told keeps its order"
+
+
+def test_what_may_go_together_goes_in_the_order_of_its_submission() -> None:
+    done: list[str] = []
+    gate = Gate()
+    for destination, after, name in (("a", 1, "first"), ("b", 2, "second"), ("a", 2, "third"), ("c", 2, "fourth")):
+        gate.submit(destination, after, partial(done.append, name))
+    gate.health("full")
+    gate.durable(2)
+    assert done == ["first", "second", "third", "fourth"]
+
+
+def test_while_the_journal_has_a_fault_something_else_is_done_where_there_is_something() -> None:
+    done: list[str] = []
+    gate = Gate()
+
+    def instead(fault: str) -> Callable[[], None]:
+        return lambda: done.append(fault)
+
+    gate.submit("a", 1, partial(done.append, "a"), instead)
+    gate.submit("b", 1, partial(done.append, "b"), lambda fault: None)
+    gate.submit("c", 1, partial(done.append, "c"))
+    assert done == []
+    gate.health("full")
+    gate.submit("d", 2, partial(done.append, "d"), instead)
+    assert done == ["full", "full"]
+    gate.health("")
+    gate.submit("e", 2, partial(done.append, "e"), instead)
+    gate.durable(2)
+    assert done[2:] == ["b", "c", "e"]
 
 
 def test_the_gate_begins_where_the_journal_ends() -> None:

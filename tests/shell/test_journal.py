@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journal_world import CRASH, POWER, meaning, open_file, record, small_disk, toy_fold, toy_touched
+from journal_world import CRASH, POWER, full, meaning, open_file, record, small_disk, toy_fold, toy_touched
 from shell_world import run, until
 
 from qcosd.core.records import Record
@@ -193,18 +193,14 @@ def test_a_full_disk_is_told_once_and_forgotten_when_there_is_room(tmp_path: Pat
     async def test() -> None:
         with small_disk(tmp_path / "disk") as disk:
             told = Told(open_file(disk), retry=0.01, fold_every=100)
-            filler = disk / "filler"
-            with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-                while file.write(bytes(4096)):
-                    pass
-            for number in range(300):
-                told.append(record(str(number % 50), "x" * 200))
-                if number % 10 == 0:
-                    await asyncio.sleep(0)
-            await until(lambda: bool(told.health))
-            assert "full" in told.health[0] or "I/O" in told.health[0]
-            assert not told.durable or told.durable[-1] < told.journal.position
-            filler.unlink()
+            with full(disk):
+                for number in range(300):
+                    told.append(record(str(number % 50), "x" * 200))
+                    if number % 10 == 0:
+                        await asyncio.sleep(0)
+                await until(lambda: bool(told.health))
+                assert "full" in told.health[0] or "I/O" in told.health[0]
+                assert not told.durable or told.durable[-1] < told.journal.position
             await told.all_durable()
             await until(lambda: told.health[-1] == "")
             assert len(told.health) == 2
@@ -212,6 +208,40 @@ def test_a_full_disk_is_told_once_and_forgotten_when_there_is_room(tmp_path: Pat
             again = open_file(disk)
             assert again.image() == meaning(told.records) and not again.rolled_back
             again.close()
+
+    run(test())
+
+
+def test_a_disk_that_hangs_is_told_and_forgotten_when_it_goes_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        file = HeldFile(tmp_path)
+        told = Told(file, hangs=0.02)
+        told.append(record("a", 1))
+        await until(lambda: bool(told.health))
+        assert str(tmp_path / "journal.db") in told.health[0] and "has not come back" in told.health[0]
+        told.append(record("a", 2))
+        assert told.durable == []
+        file.go.set()
+        await told.all_durable()
+        assert told.health[1:] == [""]
+        told.journal.close()
+        again = open_file(tmp_path)
+        assert again.image() == meaning(told.records)
+        again.close()
+
+    run(test())
+
+
+def test_a_daemon_ends_although_its_disk_hangs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async def test() -> None:
+        file = HeldFile(tmp_path)
+        told = Told(file, hangs=0.02)
+        told.append(record("a", 1), record("a", 2))
+        await until(lambda: bool(told.health))
+        told.journal.close()
+        assert told.durable == [] and "ends without its last 2 records" in capfd.readouterr().err
+        file.go.set()
+        told.journal._thread.join()
 
     run(test())
 

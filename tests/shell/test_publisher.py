@@ -85,6 +85,21 @@ def test_unsubscribing_is_told_and_works(tmp_path: Path) -> None:
     run(test())
 
 
+def test_who_asks_again_is_granted_anew_and_counts_once(tmp_path: Path) -> None:
+    """It may be the first request of a connection that has the descriptor of an earlier one."""
+
+    async def test() -> None:
+        async with World(tmp_path) as world:
+            desk = Desk(world)
+            reader = subscriber(world, b"job.1", b"job.1")
+            asked = [(await desk.asked.get())[1:] for _ in range(3)]
+            assert asked == [("job.1", True), ("job.1", False), ("job.1", True)]
+            desk.publisher.publish("job.1", [b"body"])
+            assert await reader.recv_multipart() == [b"job.1", b"body"]
+
+    run(test())
+
+
 def test_what_a_subscriber_had_is_given_up_when_it_is_gone(tmp_path: Path) -> None:
     async def test() -> None:
         async with World(tmp_path) as world:

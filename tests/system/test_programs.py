@@ -92,6 +92,39 @@ def test_the_same_seed_gives_the_same_counts_everywhere(world: World, daemon: Da
     assert other["counts_undecoded"] != first["counts_undecoded"]
 
 
+def test_the_clock_of_the_machine_changes_no_bit(daemon: DaemonWorld) -> None:
+    options = ("--shots", 200, "--batch", 100, "--noise", 0.003, "--seed", 77)
+    virtual = run(daemon, "branch", *options)
+    timed = run(daemon, "branch", *options, "--set", "round_time=1e-4")
+    steady = run(daemon, "branch", *options, "--set", "round_time=1e-4", "--set", "can_pause=false")
+    for document in (timed, steady):
+        assert document["counts"] == virtual["counts"]
+        assert document["counts_undecoded"] == virtual["counts_undecoded"]
+        assert document["lateness_us"]["p50"] <= document["lateness_us"]["p999"]
+        assert document["stall_rounds"] > 0, "a decision takes time"
+    assert (virtual["lateness_us"], virtual["stall_rounds"]) == (None, 0)
+    assert virtual["decode_us_per_round"] > 0
+    assert virtual["utilisation"] is None
+    assert timed["utilisation"] > 0
+
+
+@pytest.mark.long
+def test_twice_what_can_be_decoded_is_refused_in_real_time_and_waited_for_in_virtual_time(daemon: DaemonWorld) -> None:
+    options = ("--shots", 1_000_000, "--batch", 1024, "--noise", 0.005, "--distance", 5, "--seed", 5)
+    few = run(daemon, "ghz", "--shots", 2048, *options[2:], "--set", "credit=1")
+    assert sum(few["counts"].values()) == 2048, "credit is all that there is to overload"
+    round_time = few["decode_us_per_round"] / 1e6 / 2
+    done = daemon.ctl("run", EXAMPLES / "ghz.qasm", *options, "--set", f"round_time={round_time:.9f}", "--json")
+    assert done.code == 1
+    error = done.document["error"]
+    assert error["name"] == "backlog"
+    assert error["details"]["utilisation"] > 1
+    assert f"decoding takes {error['details']['utilisation']:.2f} times as long" in done.err
+    assert "a round_time above" in done.err
+    roomy = run(daemon, "ghz", "--shots", 2048, *options[2:], "--set", f"round_time={40 * round_time:.9f}")
+    assert roomy["counts"] == few["counts"]
+
+
 @pytest.mark.parametrize(
     "program", [name for name in EXAMPLE_OUTCOMES if "if (" in (EXAMPLES / f"{name}.qasm").read_text()]
 )
