@@ -23,8 +23,8 @@ from chaos_world import ROOT, World, only, until
 from qcosd.sdk.client import BlockingClient
 
 SHOTS, NOISE = 64, 1e-3
-ROUNDS = 600  # of a program, about: what a batch costs once is then little
-REPEATS = 3
+ROUNDS = 300  # of a program, about: what a batch costs once is then little
+REPEATS = 2
 PATCHES = (1, 2, 4, 8, 12, 16, 20)
 LADDERS = (2, 4, 8)  # patches with a CNOT from each to the next, again and again
 DISTANCES = (3, 5, 7, 9, 11, 13, 15)
@@ -90,7 +90,7 @@ def _plugins(row: Callable[..., Row], bench: Any, most: int) -> list[Row]:
     """Share of a core and memory of the daemon with idle plugins."""
     found: list[Row] = []
     first: tuple[float, float, int] | None = None
-    for count in sorted({n for n in (1, 10, 50, 100, 200) if n <= most} | {most}):
+    for count in sorted({n for n in (1, 50, 200) if n <= most} | {most}):
         with tempfile.TemporaryDirectory(prefix="qcos-b-", dir="/tmp") as place:
             shutil.copytree(ROOT / "plugins" / "hello", folder := Path(place) / "hello")
             manifest = folder / "plugin.toml"

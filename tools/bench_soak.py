@@ -25,6 +25,8 @@ from chaos_world import World
 DISTANCE, NOISE, DECODER = 5, 2e-3, "pymatching-tempered"
 IDLES = 200  # of d rounds each, in a shot
 SHOTS = 20  # of a job
+# Remembering is no growth, and a thousand jobs and an hour of artifacts would hide what is.
+FORGETFUL = "[limits]\njobs_kept = 4\nartifact_grace = 1.0\ncollect_every = 5.0\n"
 REFERENCE_IDLES, REFERENCE_SHOTS = 20, 50_000
 GROWTH_AFTER = 0.1  # share of the jobs after which memory is expected to be what it stays
 ROUNDS = 10_000_000
@@ -35,7 +37,7 @@ Row = dict[str, Any]
 def rows(row: Callable[..., Row], bench: Any, rounds: int) -> list[Row]:
     """All rows of the case; ``row`` makes one. ``rounds``: how many in all, rounded up to whole jobs."""
     jobs = max(2, math.ceil(rounds / (IDLES * DISTANCE * SHOTS)))
-    with World() as world:
+    with World(config=FORGETFUL) as world:
         program = _program(world.home, IDLES)
         expected, uncertain, bare = _expected(world, bench)
         _run(world, bench, program, 1, shots=2)  # templates are built, libraries loaded
