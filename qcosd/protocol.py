@@ -140,6 +140,6 @@ def _unpack(frame: bytes, what: str, id: int) -> dict[str, Any]:
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in (outer.values() if type(outer) is dict else outer) if type(inner) in (dict, list)]  # fmt: skip
-    if level:
-        raise ProtocolError("bad_message", f"{what} is nested deeper than {MAX_DEPTH}", id)
-    return value
+        if not level:
+            return value
+    raise ProtocolError("bad_message", f"{what} is nested deeper than {MAX_DEPTH}", id)

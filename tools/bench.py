@@ -17,6 +17,9 @@ NAME is a case, or `speed` for what takes a minute in all (the cases marked *):
   recovery  kill -9 until ready again: a plugin, one with a warm spare, the daemon; beside bare asyncio, runit, systemd
   dead-time  between the end of a job and the beginning of the next one on the same component, both waiting
   queue     1 to 10,000 queued jobs: rate of submission, memory, restart, and whether all are there after it
+  bus       a question through the broker to another process and back, 64 B to 64 KiB, and events; beside NATS, D-Bus, pyleco, bare ZeroMQ
+  scaling   cost of a round with 1 to 20 patches and d = 3 to 15; the daemon with 1 to 200 idle plugins; jobs that wait: see queue
+  soak      memory, latency and logical errors over --rounds rounds (10 million) of a d = 5 memory, one shot at a time
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
 """
 
@@ -64,6 +67,7 @@ uvloop.run(main())
 """
 
 Row = dict[str, Any]
+options = argparse.Namespace()  # of the command line, for the cases that take any
 
 
 def row(case: str, value: float, unit: str, floor: float, what: str) -> Row:
@@ -315,6 +319,24 @@ def bench_queue() -> list[Row]:
     return case.rows(row)
 
 
+def bench_bus() -> list[Row]:
+    import bench_bus as case  # beside this file
+
+    return case.rows(row)
+
+
+def bench_soak() -> list[Row]:
+    import bench_soak as case  # beside this file
+
+    return case.rows(row, sys.modules[__name__], options.rounds)
+
+
+def bench_scaling() -> list[Row]:
+    import bench_scaling as case  # beside this file
+
+    return case.rows(row, sys.modules[__name__], options.plugins)
+
+
 CASES: dict[str, Callable[[], list[Row]]] = {
     "cold": bench_cold,
     "warm": bench_warm,
@@ -331,6 +353,9 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "recovery": bench_recovery,
     "dead-time": bench_dead_time,
     "queue": bench_queue,
+    "bus": bench_bus,
+    "soak": bench_soak,
+    "scaling": bench_scaling,
 }
 SPEED = ("cold", "warm", "status", "ready", "idle", "reweight", "decoders")  # what `speed` stands for: about a minute
 
@@ -341,7 +366,9 @@ def main() -> None:
     )
     parser.add_argument("name", choices=[*CASES, "speed"], metavar="NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    arguments = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=10_000_000, help="of soak; 100000 are a check")
+    parser.add_argument("--plugins", type=int, default=200, help="of scaling: idle ones at the most, 30 MB each")
+    arguments = parser.parse_args(namespace=options)
     names = list(SPEED) if arguments.name == "speed" else [arguments.name]
     rows = [line for name in names for line in CASES[name]()]
     if arguments.json:

@@ -33,6 +33,11 @@ def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, user: str, passw
     return socket
 
 
+def _readable(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message is there. Asking costs a third of the exception that a read of nothing raises."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 def subscriber(
     context: zmq.Context[zmq.Socket[bytes]], endpoint: str, user: str, password: str, prefixes: tuple[str, ...]
 ) -> zmq.Socket[bytes]:
@@ -70,12 +75,10 @@ class Dealer:
     def changed(self) -> bool | None:
         """Whether the peer is there, if that has changed since the last call: True (perhaps another one), False, None."""
         there: bool | None = None
-        while True:
-            try:
-                frames = self.monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return there
+        while _readable(self.monitor):
+            frames = self.monitor.recv_multipart(zmq.NOBLOCK)
             there = _EVENT.unpack_from(frames[0])[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        return there
 
     def forget(self) -> None:
         """Drop what libzmq has not taken."""
@@ -98,10 +101,7 @@ class Dealer:
 
     def receive(self) -> list[bytes] | None:
         """The next message, None if there is none yet."""
-        try:
-            return self.socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        return self.socket.recv_multipart(zmq.NOBLOCK) if _readable(self.socket) else None
 
     def close(self, linger: float = 0.0) -> None:
         """Close; what is queued has ``linger`` seconds to leave."""

@@ -128,6 +128,11 @@ def test_an_unknown_type_keeps_its_id_so_that_it_can_be_answered() -> None:
     assert refusal(frames(type=299, id=77)).id == 77
 
 
+def test_a_body_may_be_as_deep_as_the_limit() -> None:
+    body = {"x": nested(MAX_DEPTH - 1)}
+    assert decode(frames(body, type=PING), Side.CLIENT).body == body
+
+
 def test_the_kernel_may_send_long_bodies() -> None:
     long = Message(Type.JOB_DOCUMENT, {"document": {"x": "y" * MAX_FRAME}}, id=1)
     assert decode(encode(long), Side.KERNEL) == long
