@@ -6,20 +6,28 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import qcos_plugins.hello
 from journal_world import full, small_disk
-from system_world import GREET, NEVER, DaemonWorld, World, await_condition
+from system_world import GREET, DaemonWorld, World, await_condition
 
 
 def test_a_full_disk_is_named_and_everything_goes_on_after_it(world: World, tmp_path: Path) -> None:
     greeting = world.file("greeting", "you")
     others = ("grid_mapper", "matching_tracker", "pytket_compile", "pytket_optimise", "recorded_adapter", "stim_adapter", "surface_code", "tableau_adapter", "verifier")  # fmt: skip
     config = world.file("qcosd.toml", f"[plugins]\ndisable = {json.dumps(others)}\n")
+    nobody = world.home / "plugins" / "nobody" / "plugin.toml"  # who would do the job that waits
+    nobody.parent.mkdir(parents=True)
+    text = (Path(qcos_plugins.hello.__file__).parent / "plugin.toml").read_text()
+    for word, other in (("hello", "nobody"), ("greeted", "never")):
+        text = text.replace(f'"{word}"', f'"{other}"')
+    nobody.write_text(text)
     with small_disk(tmp_path / "disk", "4m") as disk:
         daemon = DaemonWorld(world.home, world.mark)
-        daemon.start("--config", config, "--state-dir", disk)
+        daemon.start("--config", config, "--state-dir", disk, "--plugin-dir", world.home / "plugins")
+        assert daemon.ctl("plugin", "stop", "nobody").code == 0
         done = daemon.ctl("job", "submit", greeting, *GREET).out.strip()
         assert daemon.ctl("job", "wait", done).code == 0
-        held = daemon.ctl("job", "submit", greeting, *NEVER).out.strip()
+        held = daemon.ctl("job", "submit", greeting, "--as", "greeting", "--target", "never").out.strip()
         pid = daemon.ctl("plugin", "list", "--json").document[0]["pid"]
         with full(disk):
             caught = daemon.ctl("job", "cancel", held)  # the first to notice

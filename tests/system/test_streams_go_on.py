@@ -11,7 +11,7 @@ from system_world import DaemonWorld, await_condition, await_job
 
 from qcosd.sdk.client import BlockingClient
 
-ROUNDS = 3000  # of the distance each: a second or more of work, well below the ten for which a plugin does without the daemon
+ROUNDS = 2000  # of the distance each: a second of work, well below the ten for which a plugin does without the daemon
 PROGRAM = (
     'OPENQASM 2.0; include "qelib1.inc"; qreg q[1]; creg c[1]; x q[0]; ' + "id q[0]; " * ROUNDS + "measure q -> c;"
 )
