@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from qcosd.core.alarms import Alarms
@@ -154,7 +154,8 @@ class Scheduler:
         return Counter({name: sum(map(self.leases.room, self._supervisor.active(name))) for name in names})
 
     def _ready(self, job: Job, now: float) -> Iterator[Work]:
-        """Work of a job that could start now. Batches are looked at only as far as somebody takes them."""
+        """Work of a job that could start now. Batches are looked at only as far as somebody takes them, and first those whose
+        producer waits for a consumer: what it occupies is what the others lack."""
         for batch, checks in job.pending.items():
             for step in checks:
                 if step.consumes <= job.has(batch).keys() and (work := self.works.idle(job, step, batch, now)):
@@ -163,7 +164,8 @@ class Scheduler:
         for step in job.frontier:
             if not step.per_batch and (work := self.works.idle(job, step, None, now)):
                 yield work
-        for batch in job.batches.unfinished() if steps else ():
+        orphans = sorted(work.batch for work in job.works.values() if work.orphaned and work.batch is not None)
+        for batch in chain(orphans, job.batches.unfinished()) if steps else ():
             has, usable = job.has(batch).keys(), job.usable(batch)
             for step in steps:
                 due = step.consumes <= usable and not step.produces <= has

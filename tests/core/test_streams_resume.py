@@ -58,6 +58,29 @@ def test_a_producer_that_came_to_its_end_with_the_dead_consumer_begins_again_too
     assert rig.document(rig.client(), job)["state"] == "done"
 
 
+def test_a_producer_that_waits_for_a_consumer_comes_before_other_batches() -> None:
+    """They lack what it occupies: with them first, nobody would ever get anything."""
+    rig = Rig(*(RESUMING if manifest is ADAPTER else manifest for manifest in QEC))
+    job = rig.submit(rig.client(), shots=20, batch=10)
+    rig.boot()
+    rig.fail("matching_tracker", rig.lease("matching_tracker"), "retry_later")
+    rig.give_up("stim_adapter")
+    rig.lease("stim_adapter")
+    rig.advance(0.0)
+    out, inn = rig.lease("stim_adapter"), rig.lease("matching_tracker")
+    assert (out["batch"], inn["batch"]) == (1, 1), "batch 0 pauses"
+    rig.advance(60.0)
+    rig.kill("matching_tracker")
+    rig.advance(0.0)
+    again = rig.lease("matching_tracker")
+    assert again["batch"] == 1
+    assert rig.done("stim_adapter", {**out, "stream": again["stream"]}).type is Type.ACK
+    assert rig.done("matching_tracker", again, {"sum": {"counts": {"0": 10}}}).type is Type.ACK
+    assert rig.done("stim_adapter", rig.lease("stim_adapter")).type is Type.ACK
+    assert rig.done("matching_tracker", rig.lease("matching_tracker"), {"sum": {"counts": {"0": 10}}}).type is Type.ACK
+    assert rig.document(rig.client(), job)["state"] == "done"
+
+
 def test_only_producers_resume() -> None:
     with pytest.raises(ManifestError, match="only producers of a stream"):
         dataclasses.replace(ADAPTER, operations=(Operation("hardware", "describe", resumes=True),))
