@@ -247,11 +247,19 @@ def _tell_ready(descriptor: int, directories: Directories, boot: int) -> None:
 
 
 def _every(loop: asyncio.AbstractEventLoop, seconds: float, action: Callable[[], None]) -> None:
+    """At multiples of that time, as counted by the loop's clock: an idle daemon wakes up once for all that is due."""
+
     def turn() -> None:
         action()
-        loop.call_later(seconds, turn)
+        wait()
 
-    loop.call_later(seconds, turn)
+    def wait() -> None:
+        left = seconds - loop.time() % seconds
+        loop.call_later(
+            left if left > seconds / 10 else left + seconds, turn
+        )  # the clock may still stand before this turn
+
+    wait()
 
 
 if __name__ == "__main__":
