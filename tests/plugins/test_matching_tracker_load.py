@@ -102,6 +102,17 @@ def test_rounds_for_which_the_machine_stood_still_are_no_time_for_the_program() 
             tracker.receive(replace(block, t_hw_ns=end, late_ns=0, stalled=10**6), bits)
 
 
+def tracked(shots: int) -> tuple[Plans, dict[str, int]]:
+    """Plans of which the windows are known, and sums over the shots that they are known from."""
+    program = memory(20)
+    plans = Plans(program, RATES, templates=TEMPLATES)
+    recording = sampled.record(program, 3e-3, shots, [[0]], seed=1)
+    tracker = Tracker(program, RATES, shots, plans=plans)
+    for block, bits in sampled.blocks(program, recording.records, D):
+        tracker.receive(block, bits)
+    return plans, tracker.outcomes().summary()["sum"]
+
+
 def scripted(costs: Sequence[float]) -> Callable[[], float]:
     """A clock by which decoders take these times, one after the other."""
     times = iter([time for cost in costs for _ in range(REPEATS) for time in (0.0, cost)])
@@ -119,23 +130,12 @@ def scripted(costs: Sequence[float]) -> Callable[[], float]:
 )
 def test_what_would_fit(utilisation: float, costs: Sequence[float], offer: dict[str, object]) -> None:
     """The number of detectors in a round falls to a third from distance 5 to 3."""
-    program = memory(20)
-    plans = Plans(program, RATES, templates=TEMPLATES)
-    recording = sampled.record(program, 3e-3, 8, [[0]], seed=1)
-    tracker = Tracker(program, RATES, 8, plans=plans)
-    for block, bits in sampled.blocks(program, recording.records, D):
-        tracker.receive(block, bits)
+    plans, _ = tracked(8)
     assert what_fits(plans, utilisation, scripted(costs)) == offer
 
 
 def test_random_syndromes_are_as_dense_as_errors_make_them() -> None:
-    program = memory(20)
-    plans = Plans(program, RATES, templates=TEMPLATES)
-    recording = sampled.record(program, 3e-3, 2000, [[0]], seed=1)
-    tracker = Tracker(program, RATES, 2000, plans=plans)
-    for block, bits in sampled.blocks(program, recording.records, D):
-        tracker.receive(block, bits)
-    summary = tracker.outcomes().summary()["sum"]
+    plans, summary = tracked(2000)
     window = plans.largest_template()
     assert window is not None
     syndrome = random_syndrome(window)
