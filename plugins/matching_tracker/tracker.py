@@ -194,10 +194,11 @@ class Tracker:
         if block.late_ns is not None:
             outcomes.lateness_us[latency_label(block.late_ns / 1e9)] += 1
         if self._clock and built == self.plans.templates.misses:
-            outcomes.busy_ns += round(1e9 * (self._clock() - began))
+            busy = self._clock() - began
+            outcomes.busy_ns += round(1e9 * busy)
             outcomes.busy_rounds += len(block.m)
             if block.late_ns is not None and block.m:
-                self._judge(block, before, self._clock() - began, self._clock)
+                self._judge(block, before, busy, self._clock)
 
     def _judge(self, block: Block, before: int, busy: float, clock: Callable[[], float]) -> None:
         """Raises Behind if decoding cannot keep up with a machine whose rounds leave on a clock."""

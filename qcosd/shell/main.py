@@ -255,9 +255,9 @@ def _every(loop: asyncio.AbstractEventLoop, seconds: float, action: Callable[[],
 
     def wait() -> None:
         left = seconds - loop.time() % seconds
-        loop.call_later(
-            left if left > seconds / 10 else left + seconds, turn
-        )  # the clock may still stand before this turn
+        if left < seconds / 10:  # the clock still stands just before this turn
+            left += seconds
+        loop.call_later(left, turn)
 
     wait()
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +33,17 @@ class Priorities:
         """Treat a process as online, or as any other. Returns what is so now, in words, with what was refused."""
         wanted = self._online if online else self._own
         refused: dict[str, None] = {}
-        cpus = (wanted.cpus or self._own.cpus) & self._own.cpus
+        policy, order = (os.SCHED_FIFO, f"SCHED_FIFO {wanted.fifo}") if wanted.fifo else (os.SCHED_OTHER, "SCHED_OTHER")
+        cpus = wanted.cpus or self._own.cpus
+        steps: dict[str, Callable[[int], None]] = {
+            order: lambda thread: os.sched_setscheduler(thread, policy, os.sched_param(wanted.fifo)),
+            f"nice {wanted.nice}": lambda thread: os.setpriority(os.PRIO_PROCESS, thread, wanted.nice),
+            f"CPUs {listed(wanted.cpus)}": lambda thread: os.sched_setaffinity(thread, cpus),
+        }
         for thread in _threads(pid):
-            policy = os.SCHED_FIFO if wanted.fifo else os.SCHED_OTHER
-            steps: dict[str, Callable[[], None]] = {
-                f"SCHED_FIFO {wanted.fifo}" if wanted.fifo else "SCHED_OTHER": partial(
-                    os.sched_setscheduler, thread, policy, os.sched_param(wanted.fifo)
-                ),
-                f"nice {wanted.nice}": partial(os.setpriority, os.PRIO_PROCESS, thread, wanted.nice),
-                f"CPUs {listed(wanted.cpus)}": partial(os.sched_setaffinity, thread, cpus or wanted.cpus),
-            }
             for name, step in steps.items():
                 try:
-                    step()
+                    step(thread)
                 except ProcessLookupError:
                     break  # a thread that has ended
                 except OSError as error:
