@@ -94,7 +94,9 @@ def test_a_process_from_its_start_to_its_end(tmp_path: Path) -> None:
     async def test() -> None:
         async with World(tmp_path) as world, Nursery(tmp_path) as nursery:
             stage = Stage(world, nursery)
-            manifest = Manifest("p", "1", ("{python}", "-c", READ_BOOT + "print('ready'); signal = __import__('signal'); signal.pause()"), folder="/")  # fmt: skip
+            # The system counts time on a core in hundredths of a second: a quick start may have used none.
+            work = "import signal, time\nwhile time.process_time() < 0.1: pass\nprint('ready')\nsignal.pause()"
+            manifest = Manifest("p", "1", ("{python}", "-c", READ_BOOT + work), folder="/")
             stage.do(effects.Spawn("p", "p", 7, "p/7", PLUGIN_TOKEN.decode(), manifest))
             (spawned,) = stage.notes.of(events.Spawned)
             vitals = Vitals(spawned.pid)
