@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from qcos_plugins.matching_tracker.content import SlotContent
 from qcos_plugins.matching_tracker.plan import MAX_PLANS, Plans
-from qcos_plugins.matching_tracker.window import Window, next_window
+from qcos_plugins.matching_tracker.window import Window
 
 MOST = MAX_PLANS // 2
 """Windows that are prepared; what a longer program needs beyond them is built when it is needed."""
@@ -52,11 +52,12 @@ def windows(plans: Plans) -> Iterator[Due]:
         begun.add(entry)
         fragment = plans.program.fragments[index]
         slots = slots + plans.contents(index)
-        total = None if fragment.decision else len(slots)
-        while (window := next_window(start, plans.commit, plans.buffer, total)) and window.needs <= len(slots):
-            older = slots[start - 1 : start] if start else []
-            contents = slots[start : window.needs]
-            key = (window.commit - start, window.end - start, *_numbers(older), -1, *_numbers(contents))
+        for window in plans.windows(start, len(slots), fragment.decision is None):
+            begin = window.start
+            older = slots[begin - 1 : begin] if begin else []
+            contents = slots[begin : window.needs]
+            kind = (window.commit - begin, window.end - begin, window.lead, window.closed)
+            key = (*kind, *_numbers(older), -1, *_numbers(contents))
             if key not in found:
                 found.add(key)
                 yield Due(window, older[0] if older else None, contents)

@@ -99,18 +99,21 @@ class TemplateCache:
         *,
         decoder: str,
         offset: Coord = (0, 0),
+        lead: int = 0,
+        closed: bool = False,
     ) -> Template:
-        """``rates``: none of them 0.  ``offset``: from coordinates of the program to those of the device."""
+        """``rates``: none of them 0.  ``offset``: from coordinates of the program to those of the device.  ``commit``, ``end``:
+        slots from the start of the window.  ``lead``, ``closed``: as in `Window`."""
         with self._lock:
             join = offer(decoder).given.joined
             place = (window.origin[0] + offset[0], window.origin[1] + offset[1])
-            geometry = (commit, end, distance, join)
+            geometry = (lead, commit, end, closed, distance, join)
             key = (geometry, None if rates.even else (place, _unevenness(rates)), window.key)
             text_key = self._text_of.get(key)
             structure = None if text_key is None else self._structures.get(text_key)
             known = True
             if structure is None:
-                local = local_circuit(window, commit, end, distance, rates, offset=offset, tagged=True)
+                local = local_circuit(window, commit, end, distance, rates, lead=lead, offset=offset, tagged=True)
                 text_key = sha256(repr((geometry, local, _software())).encode()).digest()
                 self._text_of[key] = text_key
                 while len(self._text_of) > 64 * 1024:
@@ -118,8 +121,9 @@ class TemplateCache:
                 structure = self._structures.get(text_key)
                 if structure is None:
                     known = False
-                    seen_to_the_end = end == commit and len(window.layers) == end
-                    protected = distance if end - commit >= distance or seen_to_the_end else None
+                    seen_to_the_end = end == commit and (closed or len(window.layers) == end)
+                    ahead = end - commit >= distance or seen_to_the_end
+                    protected = distance if ahead and (lead == 0 or lead >= distance) else None
                     structure = self._structures.add(text_key, self._kept(text_key, local, geometry, protected))
             assert text_key is not None
             values = [rates.rate(c.kind, shifted(c.where, place)) for c in structure.classes]
@@ -131,15 +135,19 @@ class TemplateCache:
             return template
 
     def _kept(
-        self, key: bytes, local: LocalCircuit, geometry: tuple[int, int, int, bool], protected: int | None
+        self,
+        key: bytes,
+        local: LocalCircuit,
+        geometry: tuple[int, int, int, bool, int, bool],
+        protected: int | None,
     ) -> Structure:
         """A structure from disk, or built, checked and kept there."""
         data = self._disk.get(key) if self._disk else None
         if data is not None:
             self.loaded += 1
             return Structure.from_bytes(data)
-        commit, end, _, join = geometry
-        structure = Structure.of(local, commit, end, join=join)
+        lead, commit, end, closed, _, join = geometry
+        structure = Structure.of(local, commit, end, join=join, lead=lead, closed=closed)
         check(structure, protected)
         self.misses += 1
         if self._disk:

@@ -18,7 +18,7 @@ from qcos_plugins.matching_tracker.frames import APPLIED, DECODED, Ledger
 from qcos_plugins.matching_tracker.model import component
 from qcos_plugins.matching_tracker.packed import unpack, width
 from qcos_plugins.matching_tracker.plan import Instance, Plans
-from qcos_plugins.matching_tracker.window import Window, next_window
+from qcos_plugins.matching_tracker.window import Window
 
 from qcosd.qec.circuit import DetectorKey
 from qcosd.qec.fragment import Frame
@@ -44,7 +44,7 @@ def settled_effects(plans: Plans, decisions: Sequence[int], detectors: Sequence[
         for instance in plans.window(before, contents, window).instances:
             placed.append((instance, columns))
             columns += len(instance.template.columns)
-        steps.append(_Step(window, contents[: window.commit - window.start], placed))
+        steps.append(_Step(window, contents[window.lead : window.commit - window.start], placed))
     flips = _flips(plans, steps, columns)
     number = {key: i for i, key in enumerate(detectors)}
     found: Effects = {}
@@ -89,14 +89,9 @@ def _windows(
     slots: list[SlotContent] = []
     committed = 0
     for fragment in plans.program.path(decisions):
-        contents = plans.contents(fragment.index)
-        total = None if fragment.decision else len(slots) + len(contents)
-        slots += contents
-        while True:
-            window = next_window(committed, plans.commit, plans.buffer, total)
-            if window is None or window.needs > len(slots):
-                break
-            yield window, slots[committed - 1] if committed else None, slots[committed : window.needs]
+        slots += plans.contents(fragment.index)
+        for window in plans.windows(committed, len(slots), fragment.decision is None):
+            yield window, slots[window.start - 1] if window.start else None, slots[window.start : window.needs]
             committed = window.commit
 
 
@@ -111,7 +106,7 @@ def _flips(plans: Plans, steps: Iterable[_Step], columns: int) -> list[set[int]]
         for i, content in enumerate(committed):
             for event, names in zip(content.slot.events, content.event_records, strict=True):
                 if not isinstance(event, Frame) or event.condition is None:
-                    ledger.apply(event, window.start + i, window.commit, None if names is None else silent)
+                    ledger.apply(event, window.first + i, window.commit, None if names is None else silent)
         for instance, first in instances:
             for row, column in zip(instance.frames, instance.frame_columns, strict=True):
                 _flip(ledger.frames[row, DECODED], first + column)

@@ -56,16 +56,18 @@ def local_circuit(
     distance: int,
     rates: Calibration,
     *,
+    lead: int = 0,
     offset: Coord = (0, 0),
     tagged: bool = False,
 ) -> LocalCircuit:
     """``commit``, ``end``: slots from the start of the window; a layer at ``end`` is the ghost.  When nothing follows the
-    commit the path ends there, and nobody asks for frames any more.
+    commit the path ends there, and nobody asks for frames any more.  ``lead``: as in `Window`; of what happens in these
+    slots, only parities that a round of the commit can still change are observed.
 
     ``offset``: from coordinates of the program to those of the device.  ``tagged``: every line of noise has the number of
     its class for a tag, and `REFERENCE_RATE` instead of a rate; then ``rates`` only say which classes there are.
     """
-    builder = _Builder(window, distance, rates, offset, tagged)
+    builder = _Builder(window, distance, rates, lead, offset, tagged)
     builder.start(window)
     for t, layer in enumerate(window.layers):
         if t == commit:
@@ -75,8 +77,11 @@ def local_circuit(
 
 
 class _Builder:
-    def __init__(self, window: RegionWindow, distance: int, rates: Calibration, offset: Coord, tagged: bool) -> None:
+    def __init__(
+        self, window: RegionWindow, distance: int, rates: Calibration, lead: int, offset: Coord, tagged: bool
+    ) -> None:
         self._side = 2 * (distance - 1)
+        self._lead = lead
         self._rates = rates
         self._offset = offset
         self._tagged = tagged
@@ -331,6 +336,8 @@ class _Builder:
                 self._signs[event.second][joint] = None
 
     def _observe_parity(self, t: int, index: int, event: Merge | Measure) -> None:
+        if t < self._lead - isinstance(event, Merge):  # the round after a merge tells more about its parity
+            return
         kind = sign(event.basis)
         if isinstance(event, Merge):
             lineage = self._held(event.first, kind) ^ self._held(event.second, kind)

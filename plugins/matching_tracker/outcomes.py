@@ -175,7 +175,7 @@ class Outcomes:
                 "registers": [list(register) for register in plans.program.registers],
                 "bit_order": BIT_ORDER,
                 "decoder": plans.decoder,
-                "window": {"commit": plans.commit, "buffer": plans.buffer},
+                "window": {"commit": plans.commit, "buffer": plans.buffer, "scheme": plans.scheme},
                 "detectors": self.detectors,
                 "calibration": plans.calibration.id,
                 "erasures": self.erasures,

@@ -3,21 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any
 
 import numpy as np
 from qcos_plugins.matching_tracker.content import SlotContent
 from qcos_plugins.matching_tracker.frames import DECODED, Ledger
-from qcos_plugins.matching_tracker.missing import lacking, touched
+from qcos_plugins.matching_tracker.missing import Lacking, lacking, touched
 from qcos_plugins.matching_tracker.packed import (
     Bits,
     mask,
     members,
     numbers,
     ones,
-    pack,
     read_rows,
     select,
     totals,
@@ -26,9 +25,10 @@ from qcos_plugins.matching_tracker.packed import (
 )
 from qcos_plugins.matching_tracker.plan import Plans, WindowPlan
 from qcos_plugins.matching_tracker.syndrome import BlockSyndrome
-from qcos_plugins.matching_tracker.window import Window, next_window
+from qcos_plugins.matching_tracker.task import Explained, Found, Task, explained, without
+from qcos_plugins.matching_tracker.window import Window
 
-from qcosd.qec.fragment import Decision, Measure, RecordName
+from qcosd.qec.fragment import Decision, Measure
 
 UNCOUNTED = 16  # blocks
 
@@ -37,15 +37,16 @@ class Path:
     """``shots``: their numbers in the batch, increasing.  Slots are absolute, counted from the beginning of the program.
 
     Buffered are the detectors and event parities of slots from ``committed`` to ``received``, packed along the shots,
-    and the records of the last slot received.
+    and the records of the last slot received; and what windows have found that are decoded and not committed yet.
 
     ``live``: packed, shots that are not discarded, ``discarded`` how many are.  Those keep their columns, which mean nothing and are kept at zero
     where that saves work.  ``unread``: packed, shots in which an event had to do without a record: only the decoder knows
-    their outcome.  ``time``: hardware's clock at the last block, in ns.
+    their outcome.  ``time``: hardware's clock at the last block, in ns.  ``explains``: see `Tracker`, ``drop_artifacts``.
     """
 
-    def __init__(self, plans: Plans, shots: int) -> None:
+    def __init__(self, plans: Plans, shots: int, *, explains: bool = True) -> None:
         self._plans = plans
+        self._explains = explains
         self.name = ""
         self.shots = np.arange(shots)
         self.fragment = plans.program.fragments[0]
@@ -62,6 +63,14 @@ class Path:
         self._uncounted: list[Bits] = []  # detectors that _events does not contain yet
         self._ahead = plans.contents(0)  # slots of the fragment
         self._start = 0  # of the fragment
+        self._origin = 0  # what was committed when it began
+        self._windows = self._cut()  # of the fragment
+        self._next = 0  # of them, the first that is not committed
+        self._asked: dict[int, WindowPlan] = {}  # of them, those that are decoded or in somebody's hands
+        self._found: dict[int, Found] = {}  # of them, those that are decoded
+        self._explained: Explained | None = (
+            None  # what the last commit did to the first of the detectors that are buffered
+        )
         self._contents: list[SlotContent] = []  # slots committed - 1 (if any) to received
         self._syndrome: list[Bits] = []
         self._parities: list[Bits] = []  # of events with records, from committed on
@@ -84,10 +93,20 @@ class Path:
 
     @property
     def complete(self) -> bool:
-        """Every slot of the fragment has arrived."""
-        return self.slot == self.fragment.length
+        """Every slot of the fragment has arrived, and every window of it is committed."""
+        return self.slot == self.fragment.length and self._next == len(self._windows)
 
-    def due(self, count: int) -> BlockSyndrome:
+    @property
+    def ready(self) -> bool:
+        """All slots of the next window have arrived."""
+        return self._next < len(self._windows) and self._windows[self._next].needs <= self.received
+
+    @property
+    def ahead(self) -> int:
+        """How many windows are decoded or in somebody's hands, and not committed."""
+        return len(self._asked)
+
+    def block(self, count: int) -> BlockSyndrome:
         """The next ``count`` slots; fewer at the end of the fragment."""
         slot = self.received - self._start
         before = self._contents[-1] if self._contents else None
@@ -107,7 +126,7 @@ class Path:
     # ---- what happens to it
 
     def take(self, block: BlockSyndrome, records: Bits, missing: Bits | None = None) -> None:
-        """The slots that are `due`, both uint8 (sum of m, bytes).  Records that are ``missing`` are zero in ``records``; only
+        """The slots of a `block`, both uint8 (sum of m, bytes).  Records that are ``missing`` are zero in ``records``; only
         a block of one slot may have any."""
         if self.discarded:
             records, missing = records & self.live, self._lasting(missing)
@@ -151,69 +170,123 @@ class Path:
             missing = missing & self.live
         return missing if missing is not None and missing.any() else None
 
-    def ready(self) -> Window | None:
-        """The next window, if all its slots are here."""
-        window = next_window(self.committed, self._plans.commit, self._plans.buffer, self.total)
-        return window if window is not None and window.needs <= self.received else None
+    def tasks(self) -> Iterator[Task]:
+        """Windows that can be decoded now, each once, in the order of their commits."""
+        for number in range(self._next, len(self._windows)):
+            window = self._windows[number]
+            if window.needs > self.received:
+                return  # as do those that follow
+            if number not in self._asked and self._informed(number):
+                task = self._task(number, window)
+                self._asked[number] = task.plan
+                yield task
 
-    def commit(self, window: Window, *, drop_artifacts: bool = False) -> Bits | None:
-        """Decodes a window and settles its committed slots, once and for ever.
+    def task(self, number: int) -> Task:
+        """One of them again."""
+        return self._task(number, self._windows[number])
 
-        Returns the shots, packed, whose missing records leave nothing to decide by, None if there are none.
-        """
-        older = int(self.committed > 0)  # a slot before the window is kept
-        before = self._contents[0] if older else None
-        contents = self._contents[older : older + window.needs - window.start]
-        plan = self._plans.window(before, contents, window)
-        syndrome = np.concatenate(self._syndrome)
-        shots = len(self.shots)
-        missing = self._lacking(older, window)
-        lost: Bits | None = None
-        found = []
-        for instance in plan.instances:
-            prediction, undecidable = instance.decode(syndrome, shots, missing)
-            found.append(prediction)
-            if undecidable is not None and undecidable.any():
-                lost = pack(undecidable) | (0 if lost is None else lost)
-        predictions = found[0] if len(found) == 1 else np.concatenate((self._zero[:0], *found))
-        if len(plan.artifacts) and not drop_artifacts:
-            flips = predictions.take(plan.artifact_rows, axis=0)
-            syndrome[plan.artifacts] = syndrome.take(plan.artifacts, axis=0) ^ flips
+    def due(self, number: int, fragment: int) -> WindowPlan | None:
+        """The plan of a window that is in somebody's hands; None if it is not, any more."""
+        here = self.fragment.index == fragment and number not in self._found
+        return self._asked.get(number) if here else None
+
+    def first_due(self) -> int | None:
+        """The first window that is in somebody's hands."""
+        return min(self._asked.keys() - self._found.keys(), default=None)
+
+    def found(self, number: int, predictions: Bits, undecidable: Bits | None = None) -> None:
+        """A window is decoded: see `Found`."""
+        plan = self._asked[number]
+        earlier, later = (plan.earlier, plan.later) if self._explains else (None, None)
+        known = explained(earlier, predictions), explained(later, predictions)
+        self._found[number] = Found(plan, predictions, undecidable, *known)
+
+    def commit(self) -> tuple[int, Found] | None:
+        """Settles the slots of the next window, once and for ever, if it is decoded.  Returns its number and what was found."""
+        number = self._next
+        found = self._found.pop(number, None)
+        if found is None:
+            return None
+        window, plan, predictions = self._windows[number], found.plan, found.predictions
+        del self._asked[number]
+        self._next += 1
+        older = int(self.committed > 0)  # a slot before the commit is kept
+        committed = window.commit - window.first
         parities = self._parities[0] if len(self._parities) == 1 else np.concatenate(self._parities)
         own, self._parities = parities[: plan.committed_parities], [parities[plan.committed_parities :]]
-        algebra = plan.algebra if missing is None else None
-        if algebra is None or not algebra.apply(self.ledger, window.start, own, predictions):
-            self._settle(plan, window, contents, own, found)
-        committed = window.commit - window.start
+        algebra = plan.algebra if self.whole else None
+        if algebra is None or not algebra.apply(self.ledger, window.first, own, predictions):
+            self._settle(plan, window, self._contents[older : older + committed], own, predictions)
         self.committed = window.commit
         self._contents = self._contents[older + committed - 1 :]
         if self._missing:
             self._missing = {slot: rows for slot, rows in self._missing.items() if slot >= window.commit - 1}
-        self._syndrome = [syndrome[plan.committed_rows :]]
-        return lost
+        self._syndrome = [self._detectors()[plan.committed_rows :]]
+        self._explained = found.later
+        return number, found
+
+    def _cut(self) -> tuple[Window, ...]:
+        stop = self._start + self.fragment.length
+        return self._plans.windows(self._origin, stop, self.fragment.decision is None)
+
+    def _detectors(self) -> Bits:
+        """uint8 (detectors of the slots from ``committed`` to ``received``, bytes), as they came."""
+        if len(self._syndrome) != 1:
+            self._syndrome = [np.concatenate((self._zero[:0], *self._syndrome))]
+        return self._syndrome[0]
+
+    def _informed(self, number: int) -> bool:
+        """Whether all is known that a window has to know of others."""
+        window = self._windows[number]
+        if window.lead:
+            return True
+        before = number == self._next or number - 1 in self._found
+        return before and (not window.closed or number + 1 in self._found)
+
+    def _task(self, number: int, window: Window) -> Task:
+        older = int(self.committed > 0) + window.start - self.committed
+        before = self._contents[older - 1] if older else None
+        contents = self._contents[older : older + window.needs - window.start]
+        plan = self._plans.window(before, contents, window)
+        skipped = 0
+        if window.start > self.committed:
+            skipped = sum(len(content.detectors) for content in self._contents[int(self.committed > 0) : older])
+        syndrome = self._detectors()[skipped : skipped + plan.rows]
+        if not window.lead:
+            syndrome = without(syndrome, 0, self._found[number - 1].later if number > self._next else self._explained)
+            if window.closed:
+                ghost = plan.rows - len(contents[-1].detectors)
+                syndrome = without(syndrome, ghost, self._found[number + 1].earlier)
+        return Task(number, self.fragment.index, window, before, contents, plan, syndrome, self._lacking(older, window))
 
     def _settle(
-        self, plan: WindowPlan, window: Window, contents: Sequence[SlotContent], parities: Bits, found: Sequence[Bits]
+        self, plan: WindowPlan, window: Window, contents: Sequence[SlotContent], parities: Bits, predictions: Bits
     ) -> None:
-        """A commit, event by event.  ``parities``: uint8 (its events with records, bytes); ``found``: of each instance."""
+        """A commit, event by event.  ``contents``: its slots; ``parities``: uint8 (its events with records, bytes)."""
         ledger, older, absent = self.ledger, int(self.committed > 0), self._absent()
-        for instance, prediction in zip(plan.instances, found, strict=True):
+        ends = np.cumsum([instance.template.predictions for instance in plan.instances])[:-1]
+        found = np.split(predictions, ends)
+        for instance, prediction in zip(plan.instances, found, strict=False):
             ledger.parities[instance.tags, DECODED] ^= prediction[instance.parity_columns]
         rows = iter(parities)
-        for i in range(window.commit - window.start):
-            for event, names in zip(contents[i].slot.events, contents[i].event_records, strict=True):
-                ledger.apply(event, window.start + i, window.commit, None if names is None else next(rows))
+        for i, content in enumerate(contents):
+            for event, names in zip(content.slot.events, content.event_records, strict=True):
+                ledger.apply(event, window.first + i, window.commit, None if names is None else next(rows))
                 if names is not None and not self.whole:
                     without = touched(names, older + i, self._contents, absent)
                     self.unread = self.unread if without is None else self.unread | without
-        for instance, prediction in zip(plan.instances, found, strict=True):
+        for instance, prediction in zip(plan.instances, found, strict=False):
             ledger.frames[instance.frames, DECODED] ^= prediction[instance.frame_columns]
 
-    def _lacking(self, older: int, window: Window) -> list[tuple[RecordName, ...]] | None:
-        """What the shots lack in a window and the slot before it; a ghost's own records are the next window's affair."""
+    def _lacking(self, older: int, window: Window) -> Lacking | None:
+        """What the shots lack in a window and the slot before it; a ghost's own records are the next window's affair.
+        ``older``: its place among the slots that are kept."""
         if self.whole:
             return None
-        numbered = zip(range(-older, window.end - window.start), self._contents, self._absent(), strict=False)
+        before = int(older > 0)
+        slots = slice(older - before, older + window.end - window.start)
+        absent = self._absent()[slots]
+        numbered = zip(range(-before, window.end - window.start), self._contents[slots], absent, strict=True)
         return lacking(numbered, len(self.shots))
 
     def _absent(self) -> list[Bits | None]:
@@ -227,12 +300,22 @@ class Path:
         return [
             members(self.shots, total),
             self.fragment.index,
-            [self.received, self.committed, self.rounds, self.records, self.detectors, self.time, self._start],
+            [
+                self.received,
+                self.committed,
+                self.rounds,
+                self.records,
+                self.detectors,
+                self.time,
+                self._start,
+                self._origin,
+            ],
             self.live.tobytes(),
             self.unread.tobytes(),
             self.events.astype(np.uint32).tobytes(),
             [content.number for content in self._contents],
             b"".join([slots.tobytes() for slots in self._syndrome]),
+            None if self._explained is None else [self._explained[0].tolist(), self._explained[1].tobytes()],
             b"".join([slot.tobytes() for slot in self._parities]),
             self._last.tobytes() if self.received else None,
             [None if missing is None else missing.tobytes() for missing in self._absent()],
@@ -240,21 +323,26 @@ class Path:
         ]
 
     @classmethod
-    def of_state(cls, plans: Plans, name: str, state: Sequence[Any], total: int) -> Path:
+    def of_state(cls, plans: Plans, name: str, state: Sequence[Any], total: int, explains: bool = True) -> Path:
         """The path that said this of itself.  Raises ValueError, or what its parts raise, for the state of another program."""
-        who, fragment, counted, live, unread, events, contents, syndrome, parities, last, missing, ledger = state
+        who, fragment, counted, live, unread, events, contents, syndrome, known, parities, last, missing, ledger = state
         chosen = numbers(who, total)
         shots = len(chosen)
-        path = cls(plans, shots)
+        path = cls(plans, shots, explains=explains)
         path.name, path.shots = name, chosen
         path.fragment = plans.program.fragments[fragment]
         path._ahead = plans.contents(fragment)
-        path.received, path.committed, path.rounds, path.records, path.detectors, path.time, path._start = counted
+        path.received, path.committed, path.rounds, path.records, path.detectors, *more = counted
+        path.time, path._start, path._origin = more
+        path._windows = path._cut()
+        path._next = sum(window.commit <= path.committed for window in path._windows)
         path.live, path.unread = read_rows(live, shots)[0], read_rows(unread, shots)[0]
         path.discarded = shots - ones(path.live)
         path._events = np.frombuffer(events, np.uint32).astype(np.int64)
         path._contents = [plans.content(number) for number in contents]
         path._syndrome = [read_rows(syndrome, shots)]
+        if known is not None:
+            path._explained = np.array(known[0], np.intp), read_rows(known[1], shots)
         path._parities = [read_rows(parities, shots)]
         path._last = path._last if last is None else read_rows(last, shots)
         first = path.received - len(contents)
@@ -276,9 +364,14 @@ class Path:
         other.fragment = self._plans.program.fragments[decision.then if value else decision.otherwise]
         other._ahead = self._plans.contents(other.fragment.index)
         other._start = self.received
+        other._origin = self.committed
+        other._windows, other._next, other._asked, other._found = other._cut(), 0, {}, {}
         other._contents = list(self._contents)
         shots = len(self.shots)
         other._syndrome = [select(rows, shots, chosen) for rows in self._syndrome]
+        if self._explained is not None:
+            detectors, flips = self._explained
+            other._explained = detectors, select(flips, shots, chosen)
         other._parities = [select(rows, shots, chosen) for rows in self._parities]
         other._missing = {slot: select(missing, shots, chosen) for slot, missing in self._missing.items()}
         other.live = select(self.live, shots, chosen)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from hashlib import blake2b, sha256
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,15 @@ from qcos_plugins.matching_tracker.packed import Bits, pack, select, unpack
 from qcos_plugins.matching_tracker.structure import WrongFragments
 from qcos_plugins.matching_tracker.syndrome import BlockSyndrome
 from qcos_plugins.matching_tracker.template import Template
-from qcos_plugins.matching_tracker.window import RegionWindow, Window, region_windows
+from qcos_plugins.matching_tracker.window import (
+    PARALLEL,
+    SCHEMES,
+    SLIDING,
+    RegionWindow,
+    Window,
+    region_windows,
+    schedule,
+)
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import Event, FragmentProgram, Frame, Measure, Merge
@@ -87,28 +96,44 @@ class Instance:
         return pack(found), undecidable if undecidable.any() else None
 
 
+class Artifacts(NamedTuple):
+    """Detectors, and the rows of predictions that say whether they have been explained."""
+
+    detectors: Rows
+    rows: Rows
+
+
 @dataclass(frozen=True)
 class WindowPlan:
     """What a window comes to.
 
-    ``committed_rows``, ``committed_parities``: how many detectors, and events with records, the committed slots have.  Rows
-    ``artifact_rows`` of the predictions of all instances, one after the other, go to the detectors ``artifacts``.
-    ``algebra``: what the commit does to the ledger, None if that depends on classical bits.
+    ``rows``: how many detectors its slots have; ``committed_rows``, ``committed_parities``: how many, and how many events with
+    records, the committed ones.  ``later``: detectors beyond the commit that it may have explained, counted from the end of the
+    commit; ``earlier``: those of the first slot of an open window's commit, counted from there; each with their rows among the
+    predictions of all instances, one after the other.  ``predictions``: how many these are.  ``algebra``: what the commit does to
+    the ledger, None if that depends on classical bits.
     """
 
     instances: tuple[Instance, ...]
+    rows: int
     committed_rows: int
     committed_parities: int
-    artifacts: Rows
-    artifact_rows: Rows
+    later: Artifacts | None
+    earlier: Artifacts | None
+    predictions: int
     algebra: Algebra | None
+
+    def decode(self, syndrome: Bits, shots: int) -> Bits:
+        """uint8 (rows, bytes) packed along the shots -> uint8 (predictions, bytes), padding zero."""
+        found = [instance.decode(syndrome, shots)[0] for instance in self.instances]
+        return found[0] if len(found) == 1 else np.concatenate((syndrome[:0], *found))
 
 
 class Plans:
-    """The plans of one program for one calibration, decoder and buffer.
+    """The plans of one program for one calibration, decoder, buffer and scheme of windows.
 
     Nothing here depends on shots or on time.  ``buffer``: slots beyond the commit that a window sees, default the distance,
-    and nothing else in a program that decides.
+    and nothing else in a program that decides.  ``scheme``: one of `window.SCHEMES`.
     ``offset``: of the placement, from coordinates of the program to those of the device, which sites and couplers of the
     calibration are named in.  Raises ValueError for a decoder or buffer that is not offered.
 
@@ -123,6 +148,7 @@ class Plans:
         *,
         decoder: str = DEFAULT_DECODER,
         buffer: int | None = None,
+        scheme: str = SLIDING,
         templates: TemplateCache | None = None,
         offset: Coord = (0, 0),
         sha: str = "",
@@ -134,8 +160,13 @@ class Plans:
         self.commit = program.distance
         self.buffer = program.distance if buffer is None else buffer
         self.templates = TemplateCache() if templates is None else templates
+        self.scheme = scheme
+        if scheme not in SCHEMES:
+            raise ValueError(f"windows {scheme!r}: {' or '.join(SCHEMES)} expected")
         if self.buffer < 0:
             raise ValueError(f"buffer {self.buffer} is negative")
+        if self.buffer == 0 and scheme == PARALLEL:
+            raise ValueError("buffer 0 is too little for parallel windows: 1 at least")
         if self.buffer != program.distance and any(f.decision for f in program.fragments):
             # The wait before a decision ends when a window with a buffer of d slots has committed what it reads.
             below = self.buffer < program.distance
@@ -172,10 +203,14 @@ class Plans:
         """16 bytes: equal for plans that do the same with the same records, here or in another process."""
         if self._digest is None:
             software = (offer(self.decoder).version, sorted(versions("pymatching", "stim", "numpy").items()))
-            work = (self.calibration.id, self.decoder, self.buffer, self._offset, software)
+            work = (self.calibration.id, self.decoder, self.buffer, self.scheme, self._offset, software)
             sha = self._sha or sha256(self.program.to_bytes()).hexdigest()
             self._digest = blake2b(repr((sha, work)).encode(), digest_size=16).digest()
         return self._digest
+
+    def windows(self, start: int, stop: int, last: bool) -> tuple[Window, ...]:
+        """The windows of slots ``start`` to ``stop``, as `schedule` cuts them."""
+        return schedule(self.scheme, start, self.commit, self.buffer, stop, last)
 
     def content(self, number: int) -> SlotContent:
         """A distinct slot by its number."""
@@ -199,20 +234,21 @@ class Plans:
 
     def window(self, before: SlotContent | None, contents: Sequence[SlotContent], window: Window) -> WindowPlan:
         """``before``: the slot before the window, None at the start of a path; ``contents``: its slots and its ghost."""
-        commit, end = window.commit - window.start, window.end - window.start
-        key = (commit, end, -1 if before is None else before.number, *[c.number for c in contents])
+        start, commit, end, _, lead, closed = window
+        commit, end = commit - start, end - start
+        key = (lead, commit, end, closed, -1 if before is None else before.number, *[c.number for c in contents])
         plan = self._windows.get(key)
         if plan is None:
             if len(self._windows) >= MAX_PLANS:
                 self._windows.clear()
                 self._known.clear()
             known, plan = self._known.get(key, ((), None))
-            instances = self._plan(before, contents, commit, end, known)
+            instances = self._plan(before, contents, commit, end, lead, closed, known)
             useful = tuple(i for i in instances if i.template.detectors and i.template.predictions)
             if plan is not None and _structures(instances) == _structures(known):
                 plan = replace(plan, instances=useful)
             else:
-                plan = self._whole(useful, contents[:commit])
+                plan = self._whole(useful, contents, lead, commit)
             self._known[key] = instances, plan
             self._windows[key] = plan
         return plan
@@ -222,7 +258,10 @@ class Plans:
         known = (instance.template for plan in self._windows.values() for instance in plan.instances)
         return max(known, key=lambda template: template.size, default=None)
 
-    def _whole(self, useful: tuple[Instance, ...], committed: Sequence[SlotContent]) -> WindowPlan:
+    def _whole(
+        self, useful: tuple[Instance, ...], contents: Sequence[SlotContent], lead: int, commit: int
+    ) -> WindowPlan:
+        committed = contents[lead:commit]
         artifacts, artifact_rows, begin = [], [], 0
         parities, frames = [], []
         for instance in useful:
@@ -232,12 +271,17 @@ class Plans:
             parities += zip(instance.tags.tolist(), (begin + instance.parity_columns).tolist(), strict=True)
             frames += zip(instance.frames.tolist(), (begin + instance.frame_columns).tolist(), strict=True)
             begin += instance.template.predictions
+        detectors, rows = _joined(artifacts), _joined(artifact_rows)
+        first, end = (sum(len(content.detectors) for content in contents[:slots]) for slots in (lead, commit))
+        later = detectors >= end
         return WindowPlan(
             useful,
-            sum(len(content.detectors) for content in committed),
+            sum(len(content.detectors) for content in contents),
+            end - first,
             sum(content.parities for content in committed),
-            _joined(artifacts),
-            _joined(artifact_rows),
+            Artifacts(detectors[later] - end, rows[later]) if later.any() else None,
+            Artifacts(detectors[~later] - first, rows[~later]) if not later.all() else None,
+            begin,
             self._algebra(committed, parities, frames, begin),
         )
 
@@ -267,6 +311,8 @@ class Plans:
         contents: Sequence[SlotContent],
         commit: int,
         end: int,
+        lead: int,
+        closed: bool,
         known: Sequence[Instance],
     ) -> list[Instance]:
         """``known``: the same at other rates."""
@@ -284,6 +330,8 @@ class Plans:
                 self._rates,
                 decoder=self.decoder,
                 offset=self._offset,
+                lead=lead,
+                closed=closed,
             )
             if i < len(known) and known[i].template.structure is template.structure:
                 instances.append(replace(known[i], template=template))

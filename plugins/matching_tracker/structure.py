@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The structure of a window: everything about its matching graph that does not depend on error rates.
 
-An edge is *committed* when its earliest detector lies before the end of the commit.  Committed edges carry what they do to
-the observables, and *artifacts*: the detectors beyond the commit that they have already explained, which the next window
-must not explain again.  Edges that touch the slot before were decided by the window before, and are dropped.
+An edge is *committed* when its earliest detector lies in the slots of the commit.  Committed edges carry what they do to the
+observables, and *artifacts*: the detectors that they have explained and that other windows must not explain again, beyond the
+commit, and in an open window those of its first slot.  Edges that touch the slot before were decided by the window before, and
+are dropped; in an open window they end at the border.
 """
 
 from __future__ import annotations
@@ -72,16 +73,19 @@ class Structure:
     unseen: set[tuple[int, ...]]
 
     @classmethod
-    def of(cls, local: LocalCircuit, commit: int, end: int, *, join: bool) -> Structure:
-        """Raises WrongFragments for a circuit that is not silent without noise."""
+    def of(
+        cls, local: LocalCircuit, commit: int, end: int, *, join: bool, lead: int = 0, closed: bool = False
+    ) -> Structure:
+        """``lead``, ``closed``: as in `Window`; slots count from its start.  Raises WrongFragments for a circuit that is not silent without noise."""
         try:
             model = stim.Circuit(local.text).detector_error_model(decompose_errors=True).flattened()
         except ValueError as error:
             # stim names the observable or detector at fault.
             raise WrongFragments(f"a window is not what it is without noise: {error}") from error
         before = sum(d.slot < 0 for d in local.detectors)
-        matched = sum(d.slot < end for d in local.detectors)
-        sorter = Sorter([d.slot for d in local.detectors], commit, before, matched, len(local.columns))
+        matched = sum(d.slot < end + closed for d in local.detectors)
+        slots = [d.slot for d in local.detectors]
+        sorter = Sorter(slots, commit, before, matched, len(local.columns), lead=lead, closed=closed)
         analysis = Analysis(model, local.classes)
         found = Occurrences.of(analysis.targets)
         unseen = found.unseen(sorter)
@@ -255,11 +259,24 @@ class Sorter:
 
     ``slots``: of each detector, never decreasing; those below ``before`` are of the slots before the window, those from
     ``matched`` on beyond its end.  ``commit``: the slot at which the commit ends.  ``columns``: how many observables.
+    ``lead``, ``closed``: as in `Window`.
     """
 
-    def __init__(self, slots: list[int], commit: int, before: int, matched: int, columns: int) -> None:
+    def __init__(
+        self,
+        slots: list[int],
+        commit: int,
+        before: int,
+        matched: int,
+        columns: int,
+        *,
+        lead: int = 0,
+        closed: bool = False,
+    ) -> None:
         self._slots = slots
         self._commit = commit
+        self._lead = lead
+        self._closed = closed
         self._before = before
         self._matched = matched
         self._columns = columns
@@ -285,31 +302,40 @@ class Sorter:
         detectors = flip.detectors
         if not detectors:
             return HOPELESS if flip.observables else None
-        if not self._before <= detectors[0] < self._matched:
-            return None
         if len(detectors) > 2:
-            return HOPELESS if min(self._slots[d] for d in detectors) < self._commit else None
+            return HOPELESS if self.decides(detectors) else None
         return self._decide(Component(*flip))
 
     def decides(self, detectors: tuple[int, ...]) -> bool:
         """Whether an edge of these detectors is committed by the window."""
         if not self._before <= detectors[0] < self._matched:
             return False
-        return min(self._slots[d] for d in detectors) < self._commit
+        return self._lead <= self._slots[detectors[0]] < self._commit
 
     def _decide(self, piece: Component) -> int | None:
         detectors, observables = piece
-        if not self._before <= detectors[0] < self._matched:
+        before = 0 if self._lead else self._before
+        if not before <= detectors[0] < self._matched:
             return None
         effects: list[int] = []
-        committed = min(self._slots[d] for d in detectors) < self._commit
+        committed = self.decides(detectors)
         if committed:
-            beyond = [d for d in detectors if self._slots[d] >= self._commit]
-            places = (self.artifacts.setdefault(d, len(self.artifacts)) for d in beyond)
+            shared = [d for d in detectors if self._is_shared(self._slots[d])]
+            places = (self.artifacts.setdefault(d, len(self.artifacts)) for d in shared)
             effects = [*observables, *(self._columns + place for place in places)]
-        inside = tuple(d - self._before for d in detectors if d < self._matched)
+        elif self._closed:
+            return None  # the window that committed the slots beyond has decided about it
+        inside = tuple(d - self._before for d in detectors if self._before <= d < self._matched)
+        if not inside:
+            return None
+        if self._closed and len(inside) < len(detectors):
+            raise WrongFragments("an error reaches over more than two slots")
         edge = Edge(inside, tuple(effects), committed)
         if edge not in self._number:
             self._number[edge] = len(self.edges)
             self.edges.append(edge)
         return self._number[edge]
+
+    def _is_shared(self, slot: int) -> bool:
+        """Whether another window looks at what a commit does to the detectors of a slot."""
+        return (slot >= self._commit and not self._closed) or (slot == self._lead and self._lead > 0)

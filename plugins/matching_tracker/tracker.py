@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from typing import Any
 
@@ -12,17 +12,22 @@ import numpy as np
 import numpy.typing as npt
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.condition import holds
-from qcos_plugins.matching_tracker.fault import Aborted, StreamFault, WrongCheckpoint
+from qcos_plugins.matching_tracker.fault import StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.frames import APPLIED, DECODED, UNDECODED, NotFinal
-from qcos_plugins.matching_tracker.load import Load, behind
-from qcos_plugins.matching_tracker.messages import check_block, check_discard
+from qcos_plugins.matching_tracker.helpers import Helpers, Key
+from qcos_plugins.matching_tracker.keeping import Keeping
+from qcos_plugins.matching_tracker.load import Load
+from qcos_plugins.matching_tracker.messages import check_discard
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
-from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
+from qcos_plugins.matching_tracker.order import expect, path_of
+from qcos_plugins.matching_tracker.outcomes import Outcomes
+from qcos_plugins.matching_tracker.pace import Pace
 from qcos_plugins.matching_tracker.packed import Bits, mask, ones, read_rows, unpack, width
 from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.payload import records
 from qcos_plugins.matching_tracker.plan import Plans
-from qcos_plugins.matching_tracker.syndrome import BlockSyndrome
+from qcos_plugins.matching_tracker.task import Task
+from qcos_plugins.matching_tracker.window import SLIDING
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
@@ -30,19 +35,23 @@ from qcosd.qec.stream import Acknowledgement, Block, Calibrated, Decided, Discar
 
 Reply = Acknowledgement | tuple[Decided, Bits]
 
+MOST_AHEAD = 32
+"""Windows of a path that may be in somebody's hands, or wait for what is: then its records are not held any longer for them."""
+
 ERASED = "erased"
 NOT_DECODED = "missing records"
 
-CHECKPOINT = b"\x02"
+CHECKPOINT = b"\x03"
 """Version of checkpoints, their first byte."""
 
 
 class Tracker:
     """Decodes the shots of one batch while they run.  It knows no bus and no time.
 
-    ``decoder``: one of `decoders.offers`.  ``buffer``: look-ahead in slots, default the distance.  ``templates``: a cache
-    to share with other trackers.  ``plans``: what another tracker of the same program worked out (`Tracker.plans`);
-    calibration, decoder, buffer and templates are then its.  ``clock``: seconds, for the latency histogram.  ``load``: that of
+    ``decoder``: one of `decoders.offers`.  ``buffer``: look-ahead in slots, default the distance.  ``scheme``: one of
+    `window.SCHEMES`.  ``templates``: a cache to share with other trackers.  ``plans``: what another tracker of the same program
+    worked out (`Tracker.plans`); calibration, decoder, buffer, scheme and templates are then its.  ``helpers``: who may decode
+    windows for it; what comes of it does not depend on them, nor on when they answer.  ``clock``: seconds, for the latency histogram.  ``load``: that of
     the batches before, so that those of one job are judged together.  ``batch``: the tag that all blocks must have, default that of the first.
 
     Shots with missing records are decoded as well as they can be, and discarded as "erased" where nothing is left to decide
@@ -59,6 +68,7 @@ class Tracker:
         *,
         decoder: str = DEFAULT_DECODER,
         buffer: int | None = None,
+        scheme: str = SLIDING,
         batch: int | None = None,
         decode_missing: bool = True,
         keep_records: bool = False,
@@ -67,35 +77,46 @@ class Tracker:
         plans: Plans | None = None,
         clock: Callable[[], float] | None = None,
         load: Load | None = None,
+        helpers: Helpers | None = None,
         drop_artifacts: bool = False,
     ) -> None:
         if shots < 1:
             raise ValueError(f"{shots} shots")
         if plans is None:
-            plans = Plans(program, calibration, decoder=decoder, buffer=buffer, templates=templates)
+            plans = Plans(program, calibration, decoder=decoder, buffer=buffer, scheme=scheme, templates=templates)
         self.plans = self._given = plans
         self._clock = clock
-        self._load = Load() if load is None else load
-        self._round_ns = 0.0  # how long a round of the program takes on the machine's clock
-        self._drop_artifacts = drop_artifacts
-        self._keep_records = keep_records or keep_shots is not None
-        self._kept: dict[str, list[tuple[Bits, Bits | None]]] = {}  # path -> records of its blocks, and those missing
-        self._unsaved: list[tuple[str, Bits, Bits | None]] = []  # those of them that no checkpoint has
+        self._explains = not drop_artifacts
+        kept_width = None if keep_records or keep_shots is None else width(keep_shots)
+        self._keeping = Keeping(kept_width) if keep_records or keep_shots is not None else None
+        self._kept = 0 if self._keeping is None else kept_width
         self._decided: dict[str, tuple[Decided, Bits]] = {}  # by path; those that hardware may not have yet
-        self._keep_width = None if keep_records or keep_shots is None else width(keep_shots)
+        self._helpers = helpers
         self._decode_missing = decode_missing and plans.erasures
         self._batch = batch
         self._began = False  # anything but a calibration has come
-        self._open = {"": Path(plans, shots)}
+        self._open = {"": self._root(shots)}
         bits = plans.program.bits
         self._outcomes = Outcomes(
             plans, np.zeros((bits, shots), np.uint8), np.zeros((bits, shots), np.uint8), np.zeros(shots, np.int64)
         )
+        hands = (lambda: 1) if helpers is None else (lambda: 1 + helpers.count)
+        self._pace = Pace(self._outcomes, clock, Load() if load is None else load, hands)
         self._outcomes.erasures = "decoded" if self._decode_missing else "discarded"
 
     @property
     def finished(self) -> bool:
         return not self._open
+
+    @property
+    def open(self) -> Mapping[str, Path]:
+        """The paths that have not ended."""
+        return self._open
+
+    @property
+    def hungry(self) -> bool:
+        """Whether hardware has more to say: records of some path, or what it does when a decision has come."""
+        return any(path.slot < path.fragment.length or path.fragment.decision for path in self._open.values())
 
     @property
     def progress(self) -> float:
@@ -121,7 +142,7 @@ class Tracker:
             raise StreamFault(f"calibration {header.id} is announced and {calibration.id} came", batch=header.batch)
         self._batch = header.batch
         self._calibrated(calibration)
-        self._open = {"": Path(self.plans, len(self._outcomes.rounds))}
+        self._open = {"": self._root(len(self._outcomes.rounds))}
 
     def _calibrated(self, calibration: Calibration) -> None:
         self._outcomes.calibration = calibration.id
@@ -133,7 +154,7 @@ class Tracker:
         Raises StreamFault, and takes nothing, if path or shots are not as they are here.
         """
         check_discard(header)
-        path = self._path(header.path)
+        path = path_of(header.path, self._open)
         real = mask(len(path.shots))
         if header.shots != len(path.shots) or chosen.shape != real.shape or (chosen & ~real).any():
             raise StreamFault(
@@ -152,7 +173,7 @@ class Tracker:
         will.
         """
         began, built = self._clock() if self._clock else 0.0, self.plans.templates.misses
-        path, due = self._check(block)
+        path, taken = expect(block, self._batch, self._open)
         before = path.time
         bits, missing = records(block, frames)
         self._batch = block.batch
@@ -162,60 +183,86 @@ class Tracker:
             above = above.rpartition("/")[0]
             self._decided.pop(above, None)
         path.time = block.t_hw_ns
-        if self._keep_records:
-            self._keep(path, bits, missing)
+        if self._keeping is not None:
+            self._keeping.keep(path.name, bits, missing)
         if missing is not None:
             missing = self._miss(path, missing)
         if block.status != "ok":
             self._outcomes.rounds_lost += len(block.m) * (block.status == "lost")
             self._outcomes.rounds_late += len(block.m) * (block.status == "late")
+        replies: list[Reply] = []
         if missing is None and path.whole:
             if block.m:
-                path.take(due, bits)
-                self._commit(path, began)
+                path.take(taken, bits)
+            self._advance(path, began)
         else:  # slot by slot: what is undecidable in one is discarded before the next one comes
             row = 0
             for m in block.m:
                 rows = slice(row, row + m)
                 absent = None if missing is None or not missing[rows].any() else missing[rows]
-                path.take(path.due(1), bits[rows], absent)
+                path.take(path.block(1), bits[rows], absent)
                 row += m
-                self._commit(path, began)
-        replies: list[Reply] = [Acknowledgement(path.name, path.received, path.committed)]
+                self._advance(path, began, alone=True)
+        replies.append(Acknowledgement(path.name, path.received, path.committed))
         if path.complete:
             self._end(path, replies)
-        self._time(block, before, began, built)
+        warm = built == self.plans.templates.misses
+        self._pace.took(block, before, self._clock() - began if self._clock and warm else None, self.plans)
         return replies
 
-    def _time(self, block: Block, before: int, began: float, built: int) -> None:
-        """``before``: the machine's time, in ns, at the end of the path's last block, 0 if there was none."""
-        outcomes = self._outcomes
-        outcomes.stall_rounds += block.stalled
-        if block.late_ns is not None:
-            outcomes.lateness_us[latency_label(block.late_ns / 1e9)] += 1
-        if self._clock and built == self.plans.templates.misses:
-            busy = self._clock() - began
-            outcomes.busy_ns += round(1e9 * busy)
-            outcomes.busy_rounds += len(block.m)
-            if block.late_ns is not None and block.m:
-                self._judge(block, before, busy, self._clock)
+    def answered(self, key: Key, predictions: Bits, busy: float = 0.0) -> list[Reply]:
+        """Somebody has decoded a window that was handed out, in ``busy`` seconds.  ``predictions``: as `WindowPlan.decode`.
 
-    def _judge(self, block: Block, before: int, busy: float, clock: Callable[[], float]) -> None:
-        """Raises Behind if decoding cannot keep up with a machine whose rounds leave on a clock."""
-        if before or not block.path:  # nothing says when a branch began
-            self._round_ns = (block.t_hw_ns - before) / (len(block.m) + block.stalled)
-        span = self._round_ns * len(block.m)
-        self._outcomes.hardware_ns += round(span)
-        utilisation = self._load.add(busy, span / 1e9)
-        if utilisation is not None:
-            raise behind(self.plans, utilisation, self._round_ns / 1e3, clock)
+        Of windows that have been decoded meanwhile nothing is taken.  Raises ValueError for what no decoder gives.
+        """
+        name, fragment, number = key
+        path = self._open.get(name)
+        plan = None if path is None else path.due(number, fragment)
+        if path is None or plan is None:
+            return []
+        real = mask(len(path.shots))
+        if predictions.shape != (plan.predictions, len(real)) or (predictions & ~real).any():
+            due = (plan.predictions, len(real))
+            raise ValueError(
+                f"predictions of shape {predictions.shape} or with padding set; {due}, padding zero, is due"
+            )
+        self._pace.helped(busy)
+        path.found(number, predictions)
+        return self._went_on(path)
+
+    def agrees(self, key: Key, predictions: Bits) -> bool:
+        """Whether the tracker itself would come to these predictions, for a window that is in somebody's hands."""
+        name, fragment, number = key
+        path = self._open.get(name)
+        if path is None or path.due(number, fragment) is None:
+            return True  # nobody needs it any more
+        return np.array_equal(path.task(number).decode(len(path.shots))[0], predictions)
+
+    def help_out(self) -> list[Reply] | None:
+        """Decodes the first window of some path that is in somebody else's hands; None if there is none."""
+        for path in self._open.values():
+            number = path.first_due()
+            if number is not None:
+                path.found(number, *path.task(number).decode(len(path.shots)))
+                return self._went_on(path)
+        return None
+
+    def _went_on(self, path: Path) -> list[Reply]:
+        replies: list[Reply] = []
+        self._advance(path, self._clock() if self._clock else 0.0)
+        if path.complete:
+            self._end(path, replies)
+        return replies
 
     def outcomes(self) -> Outcomes:
         """Raises StreamFault while a path is open."""
         if self._open:
             waiting = {name: path.received for name, path in self._open.items()}
             raise StreamFault(f"{len(waiting)} paths have not ended", waiting=waiting)
-        self._hand_over()
+        for name, (bits, missing) in (self._keeping.take() if self._keeping else {}).items():
+            self._outcomes.records[name] = bits
+            if missing is not None:
+                self._outcomes.missing[name] = missing
         return self._outcomes
 
     def checkpoint(self) -> list[bytes]:
@@ -233,9 +280,7 @@ class Tracker:
             [[*astuple(decided), values.tobytes()] for decided, values in self._decided.values()],
             self._outcomes.state(),
         ]
-        unsaved, self._unsaved = self._unsaved, []
-        pieces = [msgpack.packb([[name, *map(_saved, rows)] for name, *rows in unsaved])] if unsaved else []
-        return [CHECKPOINT + msgpack.packb(state), *pieces]
+        return [CHECKPOINT + msgpack.packb(state), *(self._keeping.piece() if self._keeping else ())]
 
     def restore(self, checkpoint: bytes, *pieces: bytes) -> list[Reply]:
         """Begin where a predecessor made this checkpoint, with the records of all that it made.
@@ -254,75 +299,23 @@ class Tracker:
             self._outcomes.restore(outcomes)
             if rates:
                 self._calibrated(Calibration.from_bytes(rates))
-            self._open = {name: Path.of_state(self.plans, name, path, shots) for name, path in paths.items()}
+            self._open = {
+                name: Path.of_state(self.plans, name, path, shots, self._explains) for name, path in paths.items()
+            }
             for *fields, values in decided:
                 header = Decided(*fields)
                 self._decided[header.path] = (header, read_rows(values, header.shots)[0])
-            for name, bits, missing in (row for piece in pieces for row in msgpack.unpackb(piece)):
-                self._kept.setdefault(name, []).append((_read(bits), None if missing is None else _read(missing)))
+            if self._keeping:
+                self._keeping.restore(pieces)
+            replies: list[Reply] = list(self._decided.values())
+            for path in list(self._open.values()):  # what others were about to decode for the predecessor
+                replies += self._went_on(path)
         except (ValueError, TypeError, LookupError, msgpack.UnpackException) as error:
             raise WrongCheckpoint(f"not a checkpoint: {error!r}") from error
-        return list(self._decided.values())
+        return replies
 
     def _identity(self) -> list[Any]:
-        kept = self._keep_width if self._keep_records else 0
-        return [self._given.digest, len(self._outcomes.rounds), self._decode_missing, kept]
-
-    def _path(self, name: str) -> Path:
-        path = self._open.get(name)
-        if path is None:
-            raise StreamFault(f"no path {name!r} is open", path=name, open=sorted(self._open))
-        return path
-
-    def _check(self, block: Block) -> tuple[Path, BlockSyndrome]:
-        def demand(what: str, expected: object, came: object) -> None:
-            if expected != came:
-                message = f"path {block.path!r}, slot {block.round}: {what} {came!r} came, {expected!r} is due"
-                raise StreamFault(message, path=block.path, slot=block.round, what=what, expected=expected, came=came)
-
-        check_block(block)
-        if self._batch is not None:
-            demand("batch", self._batch, block.batch)
-        if block.status == "aborted":
-            demand("end of path", True, block.last)
-            raise Aborted(f"hardware gave the batch up in slot {block.round}", path=block.path, slot=block.round)
-        path = self._path(block.path)
-        if block.kind == "stall":
-            raise StreamFault("stall rounds are not tracked yet", path=block.path, slot=block.round)
-        fragment, slot, due = path.fragment, path.slot, path.due(len(block.m))
-        demand("fragment", fragment.index, block.fragment)
-        demand("slot", slot, block.slot)
-        demand("round", path.received, block.round)
-        demand("first record", path.records, block.rec_start)
-        demand("shots", len(path.shots), block.shots)
-        demand("records", due.m, block.m)
-        ends = slot + len(block.m) == fragment.length
-        demand("end of path", ends and fragment.decision is None, block.last)
-        if not block.m and not block.last:
-            raise StreamFault("an empty block", path=block.path, slot=block.round)
-        if block.t_hw_ns < max(1, path.time):
-            raise StreamFault(
-                f"path {block.path!r}, slot {block.round}: hardware's clock went from {path.time} to {block.t_hw_ns} ns",
-                path=block.path,
-                slot=block.round,
-            )
-        return path, due
-
-    def _keep(self, path: Path, bits: Bits, missing: Bits | None) -> None:
-        missing = None if missing is None else missing[:, : self._keep_width]
-        bits = bits[:, : self._keep_width]
-        self._kept.setdefault(path.name, []).append((bits, missing))
-        self._unsaved.append((path.name, bits, missing))
-
-    def _hand_over(self) -> None:
-        """The records that were kept block by block."""
-        for name, blocks in self._kept.items():
-            self._outcomes.records[name] = np.concatenate([bits for bits, _ in blocks])
-            if any(missing is not None for _, missing in blocks):
-                self._outcomes.missing[name] = np.concatenate(
-                    [np.zeros_like(bits) if missing is None else missing for bits, missing in blocks]
-                )
-        self._kept.clear()
+        return [self._given.digest, len(self._outcomes.rounds), self._decode_missing, self._kept]
 
     def _miss(self, path: Path, missing: Bits) -> Bits | None:
         """Counts the missing records of shots that count.  Returns those that are to be decoded."""
@@ -339,22 +332,44 @@ class Tracker:
             self._outcomes.discarded[fresh] = True
             self._outcomes.discards[reason] += len(fresh)
 
-    def _commit(self, path: Path, began: float) -> None:
-        outcomes = self._outcomes
-        while (window := path.ready()) is not None:
-            built = self.plans.templates.misses
-            undecidable = path.commit(window, drop_artifacts=self._drop_artifacts)
-            if undecidable is not None:
-                self._discard(path, undecidable, ERASED)
-            outcomes.windows += 1
-            outcomes.templates_missed += self.plans.templates.misses - built
-            if self._clock:
-                outcomes.latency_us[latency_label(self._clock() - began)] += 1
+    def _root(self, shots: int) -> Path:
+        return Path(self.plans, shots, explains=self._explains)
+
+    def _advance(self, path: Path, began: float, *, alone: bool = False) -> None:
+        """Decodes and commits what can be.  ``alone``: nothing is left to others."""
+        outcomes, built = self._outcomes, self.plans.templates.misses
+        while path.ready:
+            idle = True
+            for task in path.tasks():
+                if alone or task.missing is not None or not self._hand_out(path, task, began):
+                    path.found(task.number, *task.decode(len(path.shots)))
+                    idle = False
+            if (alone or path.ahead > MOST_AHEAD) and (number := path.first_due()) is not None:
+                path.found(number, *path.task(number).decode(len(path.shots)))
+                idle = False
+            while path.ready and (committed := path.commit()) is not None:
+                number, found = committed
+                idle = False
+                if found.undecidable is not None:
+                    self._discard(path, found.undecidable, ERASED)
+                outcomes.windows += 1
+                self._pace.committed((path.name, path.fragment.index, number), began)
+            if idle:
+                break
+        outcomes.templates_missed += self.plans.templates.misses - built
+
+    def _hand_out(self, path: Path, task: Task, began: float) -> bool:
+        """Whether somebody else takes it."""
+        key = (path.name, task.fragment, task.number)
+        if self._helpers is None or not self._helpers.take(key, task, len(path.shots)):
+            return False
+        self._pace.handed_out(key, began)
+        return True
 
     def _end(self, path: Path, replies: list[Reply]) -> None:
         """The fragment of a path is over: record its results, or decide how it goes on."""
         del self._open[path.name]
-        if self._keep_records:
+        if self._keeping is not None:
             self._outcomes.members[path.name] = path.shots
         decision = path.fragment.decision
         if decision is None:
@@ -385,12 +400,3 @@ class Tracker:
                 self._open[child.name] = child
                 if child.fragment.length == 0 and child.fragment.decision is not None:
                     self._end(child, replies)
-
-
-def _saved(rows: Bits | None) -> list[Any] | None:
-    return None if rows is None else [rows.shape[1], rows.tobytes()]
-
-
-def _read(saved: list[Any]) -> Bits:
-    size, data = saved
-    return np.frombuffer(data, np.uint8).reshape(-1, size)

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rounds are decoded together, and the regions they fall into."""
+"""Which rounds are decoded together, and the regions they fall into.
+
+*Sliding* windows follow each other: each begins where the one before has committed, and needs what that has explained.
+*Parallel* ones do so only every second time (Skoric et al., arXiv:2209.08552, "sandwich"): a window that looks back into
+slots which it does not commit needs nobody, and those between two of them take what both have explained.  Both commit at
+the same slots before a decision, so that a program waits as long for it either way.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,21 +21,31 @@ from qcosd.qec.geometry import Coord
 
 
 class Window(NamedTuple):
-    """Absolute slots: decode ``start`` to ``end``, commit ``start`` to ``commit``.
+    """Absolute slots: decode ``start`` to ``end``, commit ``start + lead`` to ``commit``.
 
     With no buffer (``end == commit``) in the middle of a path, the slot ``end`` is looked at as a *ghost*: what the commit
     does to its detectors is kept, its own errors are not decoded.
+
+    ``lead``: slots that it looks at before its commit; then it is *open*, and errors before it may have done anything to its
+    first detectors.  ``closed``: another window has decided about all errors of the ghost, whose detectors say what is left.
     """
 
     start: int
     commit: int
     end: int
     ghost: bool = False
+    lead: int = 0
+    closed: bool = False
 
     @property
     def needs(self) -> int:
         """It can be decoded when the slots below this one have arrived."""
         return self.end + self.ghost
+
+    @property
+    def first(self) -> int:
+        """The first slot that it commits."""
+        return self.start + self.lead
 
 
 @lru_cache(1024)  # asked for every block
@@ -42,6 +58,47 @@ def next_window(start: int, step: int, buffer: int, total: int | None) -> Window
     if total is not None and start + step + buffer >= total:
         return Window(start, total, total) if start < total else None
     return Window(start, start + step, start + step + buffer, ghost=buffer == 0)
+
+
+SLIDING, PARALLEL = "sliding", "parallel"
+SCHEMES = (SLIDING, PARALLEL)
+
+
+@lru_cache(1024)  # the batches of a program ask for the same ones
+def schedule(scheme: str, start: int, step: int, buffer: int, stop: int, last: bool) -> tuple[Window, ...]:
+    """The windows that commit from slot ``start`` on and need none from ``stop`` on, in the order of their commits.
+
+    ``last``: the path ends at ``stop``, and everything is committed; else there is a decision.  Raises ValueError for
+    parallel windows without a buffer.
+    """
+    if scheme == PARALLEL:
+        if buffer < 1:
+            raise ValueError("parallel windows need a buffer of at least one slot")
+        return tuple(_sandwich(start, step, buffer, stop, last))
+    found = []
+    while (window := next_window(start, step, buffer, stop if last else None)) is not None and window.needs <= stop:
+        found.append(window)
+        start = window.commit
+    return tuple(found)
+
+
+def _sandwich(start: int, step: int, buffer: int, stop: int, last: bool) -> Iterator[Window]:
+    """A window that follows what was committed before; then, as long as there is room, one that needs nobody and before it one
+    that closes the gap; then whatever slides to the end."""
+    between = step * -(-buffer // step)  # no window looks back beyond a commit
+    reach = step + buffer
+    open_ended = last and start + reach >= stop
+    if not open_ended and start + reach <= stop:
+        yield Window(start, start + step, start + reach)
+        start += step
+    while start + between + reach <= stop or (last and start + reach < stop):
+        yield Window(start, start + between, start + between, ghost=True, closed=True)
+        start += between
+        whole = last and start + reach >= stop
+        commit, end = (stop, stop) if whole else (start + step, start + reach)
+        yield Window(start - buffer, commit, end, lead=buffer)
+        start = commit
+    yield from schedule(SLIDING, start, step, buffer, stop, last)
 
 
 class Life(NamedTuple):

@@ -293,7 +293,7 @@ def test_the_summary_is_what_the_kernel_merges() -> None:
         "registers": [["c", 3]],
         "bit_order": summary["same"]["bit_order"],
         "decoder": DEFAULT_DECODER,
-        "window": {"commit": 3, "buffer": 3},
+        "window": {"commit": 3, "buffer": 3, "scheme": "sliding"},
         "detectors": detectors,
         "calibration": recording.rates.id,
         "erasures": "decoded",

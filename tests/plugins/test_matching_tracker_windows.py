@@ -46,7 +46,7 @@ def test_windows_commit_every_slot_once(total: int, step: int, buffer: int) -> N
     assert [w.start for w in windows] == [0, *(w.commit for w in windows[:-1])]
     assert windows[-1] == Window(windows[-1].start, total, total)
     for w in windows[:-1]:
-        assert w == (w.start, w.start + step, w.start + step + buffer, buffer == 0)
+        assert w == Window(w.start, w.start + step, w.start + step + buffer, buffer == 0)
         assert w.needs <= total
 
 
