@@ -10,36 +10,28 @@ from typing import Any
 import msgpack
 from qcos_plugins.matching_tracker import ahead
 from qcos_plugins.matching_tracker.audit import SHOTS, audit, sampled
-from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.circuits import written_circuits
-from qcos_plugins.matching_tracker.disk import Disk, default_directory
 from qcos_plugins.matching_tracker.experiment import decode
 from qcos_plugins.matching_tracker.fault import Aborted, Behind, StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.follow import follow
 from qcos_plugins.matching_tracker.frames import NotFinal
 from qcos_plugins.matching_tracker.load import Load
-from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.offering import admit, table
 from qcos_plugins.matching_tracker.outcomes import VOLATILE
-from qcos_plugins.matching_tracker.plan import Plans
+from qcos_plugins.matching_tracker.planned import KEPT_PROGRAMS, offset_of, plans_of, scheme_of
+from qcos_plugins.matching_tracker.pool import Pool
 from qcos_plugins.matching_tracker.recording import recorded
 from qcos_plugins.matching_tracker.structure import WrongFragments
 from qcos_plugins.matching_tracker.tracker import Tracker
+from qcos_plugins.matching_tracker.window import PARALLEL
 
-from qcosd.qec.calibration import Calibration
-from qcosd.qec.fragment import FragmentProgram
-from qcosd.qec.geometry import Coord
-from qcosd.qec.placement import Placement
 from qcosd.qec.versions import versions
 from qcosd.sdk import Interrupt, Plugin, Refused, StreamClosed
 from qcosd.sdk import StreamFault as BrokenStream
 
-KEPT_PROGRAMS = 2
 VERSION = 1  # of the artifact `windows`
 
 plugin = Plugin()
-templates = TemplateCache(disk=Disk(default_directory()))  # outlives jobs: most programs are made of the same windows
-kept: OrderedDict[tuple[object, ...], Plans] = OrderedDict()
 loads: OrderedDict[str, Load] = OrderedDict()
 
 
@@ -51,7 +43,8 @@ plugin.operation("track", "decoders")(table)
 @plugin.operation("track", "prepare")
 def prepare(lease: Any) -> Any:
     """Before anything runs, all that its windows need, here or on disk: {version, windows}, how many were looked at."""
-    plans = _plans(lease)
+    plans = plans_of(lease)
+    templates = plans.templates
 
     def report(count: int) -> None:
         lease.check()
@@ -89,7 +82,7 @@ def record(lease: Any) -> Any:
 def circuits(lease: Any) -> Any:
     """The circuits and error models of some paths, for written records."""
     try:
-        made = written_circuits(_plans(lease), _offset(lease), lease.input("paths"))
+        made = written_circuits(plans_of(lease), offset_of(lease), lease.input("paths"))
     except ValueError as error:
         raise Refused("bad_input", str(error)) from error
     return lease.result(outputs={"circuits": made}, facts={"versions": versions("pymatching", "stim", "numpy")})
@@ -97,10 +90,15 @@ def circuits(lease: Any) -> Any:
 
 def _followed(lease: Any, *, keep_records: bool) -> Tracker:
     """The tracker of a batch that has ended."""
-    plans = _plans(lease)
+    plans = plans_of(lease)
     missing = (lease.options.get("set") or {}).get("missing", "decode")
     if missing not in ("decode", "discard"):
         raise Refused("bad_input", f"missing {missing!r}: decode or discard expected")
+    pool = None
+    if scheme_of(lease) == PARALLEL:
+        pool = Pool(
+            lease.pool.streams, plans.digest, lambda: tracker.plans, lambda key, found: tracker.agrees(key, found)
+        )
     tracker = Tracker(
         plans.program,
         plans.calibration,
@@ -112,9 +110,10 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
         keep_shots=SHOTS if _audited(lease) else None,
         clock=perf_counter,
         load=_load(lease.job),
+        helpers=pool,
     )
     try:
-        follow(tracker, lease.stream, lease.progress)
+        follow(tracker, lease.stream, lease.progress, pool=pool)
         tracker.outcomes()
     except Aborted as end:
         raise Refused("retry_later", str(end), end.details) from end
@@ -161,45 +160,6 @@ def _result(lease: Any, tracker: Tracker, **outputs: bytes) -> Any:
         facts=used,
         summary=summary,
     )
-
-
-def _offset(lease: Any) -> Coord:
-    return lease.read("placement", Placement.from_bytes).offset
-
-
-def _plans(lease: Any) -> Plans:
-    """Those of an earlier batch of the same work, where there is one."""
-    decoder = lease.options.get("decoder") or DEFAULT_DECODER
-    buffer = (lease.options.get("set") or {}).get("buffer")
-    if not isinstance(decoder, str):
-        raise Refused("bad_input", f"decoder {decoder!r}: a name expected")
-    if buffer is not None:
-        try:
-            buffer = int(buffer)
-        except (TypeError, ValueError) as error:
-            raise Refused("bad_input", f"buffer {buffer!r}: a whole number of rounds expected") from error
-    inputs = (lease.inputs[kind] for kind in ("fragments", "calibration", "placement"))
-    key = (*inputs, decoder, buffer)
-    if key not in kept:
-        program = lease.read("fragments", FragmentProgram.from_bytes)
-        rates = lease.read("calibration", Calibration.from_bytes)
-        offset = _offset(lease)
-        try:
-            kept[key] = Plans(
-                program,
-                rates,
-                decoder=decoder,
-                buffer=buffer,
-                templates=templates,
-                offset=offset,
-                sha=lease.inputs["fragments"],
-            )
-        except ValueError as error:
-            raise Refused("bad_input", str(error)) from error
-        if len(kept) > KEPT_PROGRAMS:
-            kept.popitem(last=False)
-    kept.move_to_end(key)
-    return kept[key]
 
 
 if __name__ == "__main__":

@@ -288,7 +288,7 @@ def _particulars(document: Document) -> Iterable[tuple[str, str]]:
             yield "code", _phrase(document, "distance {distance}, noise {noise}, prior {prior}")
         yield "rounds", _rounds_text(document.get("rounds"))
         window = document.get("window")
-        yield "window", f"commit {window.get('commit')}, buffer {window.get('buffer')}" if window else ""
+        yield "window", _window(window) if window else ""
         yield "syndrome", _phrase(document, "{detectors} detectors, {detection_events} detection events in all shots")
         yield "decoder", _phrase(document, "{decoder}")
         yield "calibrated", _drift(document)
@@ -336,6 +336,13 @@ def _drift(document: Document) -> str:
     """Said only where the batches had more than one calibration."""
     used = document.get("calibrations") or {}
     return f"{len(used)} calibrations in {sum(used.values())} shots" if len(used) > 1 else ""
+
+
+def _window(window: Mapping[str, Any]) -> str:
+    scheme = window.get("scheme", "sliding")
+    return f"commit {window.get('commit')}, buffer {window.get('buffer')}" + (
+        "" if scheme == "sliding" else f", {scheme}"
+    )
 
 
 def _rounds_text(rounds: int | Document | None) -> str:

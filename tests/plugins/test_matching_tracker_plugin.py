@@ -12,7 +12,7 @@ import msgpack
 import numpy as np
 import pytest
 import sampled
-from qcos_plugins.matching_tracker import main
+from qcos_plugins.matching_tracker import main, planned
 from qcos_plugins.matching_tracker.cache import TemplateCache
 from qcos_plugins.matching_tracker.disk import Disk
 from qcos_plugins.matching_tracker.outcomes import VOLATILE
@@ -87,17 +87,17 @@ def test_what_was_prepared_is_not_built_by_a_batch(monkeypatch: pytest.MonkeyPat
     """Nor by a successor that was not there then."""
 
     def begin() -> None:
-        monkeypatch.setattr(main, "templates", TemplateCache(disk=Disk(tmp_path / "templates")))
-        main.kept.clear()
+        monkeypatch.setattr(planned, "templates", TemplateCache(disk=Disk(tmp_path / "templates")))
+        planned.kept.clear()
 
     begin()
     made = main.prepare(make_lease("track.prepare", INPUTS, {}))
     assert msgpack.unpackb(made.outputs["windows"])["windows"] > 3
-    assert made.facts["built"] == main.templates.misses > 3
+    assert made.facts["built"] == planned.templates.misses > 3
     assert run(recorded())[0].summary["sum"]["templates_missed"] == 0
     begin()
     assert run(recorded())[0].summary["sum"]["templates_missed"] == 0
-    assert main.templates.loaded == made.facts["built"]
+    assert planned.templates.loaded == made.facts["built"]
 
 
 def test_fragments_that_are_no_good_are_found_before_anything_runs() -> None:
@@ -110,7 +110,7 @@ def test_fragments_that_are_no_good_are_found_before_anything_runs() -> None:
 def test_options_choose_decoder_and_buffer() -> None:
     result, _ = run(recorded(), decoder="pymatching", set={"buffer": "2"})
     assert result.summary["same"]["decoder"] == "pymatching"
-    assert result.summary["same"]["window"] == {"commit": 3, "buffer": 2}
+    assert result.summary["same"]["window"] == {"commit": 3, "buffer": 2, "scheme": "sliding"}
     expected = sampled.track(RECORDING, decoder="pymatching", buffer=2)
     assert result.summary["sum"]["counts"] == expected.counts
 

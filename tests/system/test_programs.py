@@ -65,7 +65,7 @@ def test_the_document_says_everything(world: World) -> None:
         "state": "done",
     }
     assert document["registers"] == {"c": 3}
-    assert document["window"] == {"commit": 5, "buffer": 5}
+    assert document["window"] == {"commit": 5, "buffer": 5, "scheme": "sliding"}
     assert document["rounds"] > 0
     assert document["detection_events"] > 0
     assert document["latency_us"]["p50"] <= document["latency_us"]["p99"] <= document["latency_us"]["p999"]
