@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import queue
 import threading
@@ -36,20 +35,6 @@ HIGH_WATER = 4096
 """Messages that libzmq queues in each direction; credit keeps the stream far below."""
 
 
-class Watcher:
-    """One thread that waits for several links: for sockets by polling, for queues until they say so."""
-
-    def __init__(self) -> None:
-        self.polled: list[tuple[zmq.Socket[bytes] | int, int]] = []
-        self.told = threading.Event()
-
-    def wait(self, timeout: float | None) -> bool:
-        """Whether there is something."""
-        if not self.polled:
-            return self.told.wait(timeout)
-        return bool(zmq.zmq_poll(self.polled, -1 if timeout is None else math.ceil(timeout * 1000)))
-
-
 class Link(Protocol):
     """The two implementations are ZmqLink and MemoryLink."""
 
@@ -61,12 +46,6 @@ class Link(Protocol):
 
     def wake(self, error: Exception) -> None:
         """Make this and every later call raise ``error``.  May be called from any thread."""
-
-    def watch(self, watcher: Watcher) -> bool:
-        """Let somebody wait for it among others.  Whether there is something already, so that nobody need wait."""
-
-    def unwatch(self, watcher: Watcher) -> None:
-        """Nobody waits any more."""
 
     def close(self, linger: float) -> None:
         """Give up to ``linger`` seconds to what is not sent yet, in the background."""
@@ -158,14 +137,6 @@ class ZmqLink:
             return False
         return bool(zmq.zmq_poll([(socket, events), (self._wake_read, zmq.POLLIN)], milliseconds))
 
-    def watch(self, watcher: Watcher) -> bool:
-        socket = self._open()
-        watcher.polled += [(socket, zmq.POLLIN), (self._wake_read, zmq.POLLIN)]
-        return self._error is not None or bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
-
-    def unwatch(self, watcher: Watcher) -> None:
-        """A watcher polls but once."""
-
     def wake(self, error: Exception) -> None:
         with self._lock:
             if self._error is None and not self._closed:
@@ -189,23 +160,12 @@ class ZmqLink:
                     os.unlink(path)
 
 
-class Mailbox:
-    """A queue of messages, and those who wait for several of them at once."""
-
-    def __init__(self) -> None:
-        self.messages: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
-        self.watchers: list[Watcher] = []
-
-    def put(self, frames: list[bytes] | None) -> None:
-        self.messages.put(frames)
-        for watcher in list(self.watchers):
-            watcher.told.set()
-
-
 class MemoryLink:
     """One end of a pair of queues; see ``memory_pair``."""
 
-    def __init__(self, outgoing: Mailbox, incoming: Mailbox) -> None:
+    def __init__(
+        self, outgoing: queue.SimpleQueue[list[bytes] | None], incoming: queue.SimpleQueue[list[bytes] | None]
+    ) -> None:
         self._outgoing = outgoing
         self._incoming = incoming
         self._error: Exception | None = None
@@ -217,9 +177,8 @@ class MemoryLink:
 
     def receive(self, timeout: float | None) -> tuple[bytes, list[bytes]] | None:
         self._check()
-        messages = self._incoming.messages
         with contextlib.suppress(queue.Empty):
-            frames = messages.get(timeout=timeout) if timeout != 0 else messages.get_nowait()
+            frames = self._incoming.get(timeout=timeout) if timeout != 0 else self._incoming.get_nowait()
             self._check()
             return (b"memory", frames) if frames is not None else None
         return None
@@ -229,13 +188,6 @@ class MemoryLink:
             raise self._error
         if self._closed:
             raise StreamClosed("the stream is closed")
-
-    def watch(self, watcher: Watcher) -> bool:
-        self._incoming.watchers.append(watcher)
-        return self._error is not None or not self._incoming.messages.empty()
-
-    def unwatch(self, watcher: Watcher) -> None:
-        self._incoming.watchers.remove(watcher)
 
     def wake(self, error: Exception) -> None:
         if self._error is None:
@@ -248,5 +200,6 @@ class MemoryLink:
 
 def memory_pair() -> tuple[MemoryLink, MemoryLink]:
     """Two joined ends, for streams inside one process."""
-    there, back = Mailbox(), Mailbox()
+    there: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
+    back: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
     return MemoryLink(there, back), MemoryLink(back, there)

@@ -17,12 +17,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from qcosd.sdk.errors import DeadlineExceeded, StreamClosed
-from qcosd.sdk.links import Link, Watcher, ZmqLink
+from qcosd.sdk.links import Link, ZmqLink
 from qcosd.sdk.stream_session import (
     ConsumerSession,
     Frames,
@@ -106,16 +106,6 @@ class _Stream:
     def wake(self, error: Exception) -> None:
         """Make this and every later call raise ``error``.  May be called from any thread."""
         self._link.wake(error)
-
-    @property
-    def closed(self) -> bool:
-        """It was closed here."""
-        return self._closed
-
-    def settled_link(self) -> Link:
-        """What to wait on: with all sent that had been held back."""
-        self._settle()
-        return self._link
 
     def _peer(self) -> bytes | None:
         return b""
@@ -360,22 +350,3 @@ def open_stream(
     """The end of the stream that the grant's role says.  ``links``: see `StreamWriter`."""
     link = links(grant)
     return StreamReader(grant, link) if grant.role == "bind" else StreamWriter(grant, link, links)
-
-
-def wait(streams: Sequence[StreamReader | StreamWriter], timeout: float | None) -> bool:
-    """Block until any of several streams of this thread has something to be read, or to be raised; False after ``timeout`` seconds.
-
-    Streams that are closed are left out.
-    """
-    watcher, watched = Watcher(), []
-    try:
-        for stream in streams:
-            if not stream.closed:
-                link = stream.settled_link()
-                if stream.session.inbox or stream.session.ended or link.watch(watcher):
-                    return True
-                watched.append(link)
-        return watcher.wait(timeout)
-    finally:
-        for link in watched:
-            link.unwatch(watcher)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from loopback import prepared, run
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
+from qcos_plugins.matching_tracker.window import SCHEMES
 from qcos_plugins.stim_adapter.faults import Fault, faults_of
 from qcos_plugins.surface_code.builder import Builder
 
@@ -139,13 +140,14 @@ def always(answer: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("build", "basis", "answer"), CASES, ids=IDS)
 def test_no_pair_of_faults_changes_an_outcome(
-    build: Callable[[int, str], FragmentProgram], basis: str, answer: int
+    build: Callable[[int, str], FragmentProgram], basis: str, answer: int, scheme: str
 ) -> None:
     program = build(D, basis)
     pairs = Draw(faults_of(program), seed=1).pairs(1400)
-    wrong, undecoded = changed(program, pairs, always(answer))
+    wrong, undecoded = changed(program, pairs, always(answer), scheme=scheme)
     assert wrong == []
     assert undecoded > 50  # the faults were there
 
@@ -176,29 +178,31 @@ def test_no_pair_of_faults_changes_what_follows_a_coin() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("build", "basis", "answer"), CASES, ids=IDS)
 def test_no_single_fault_changes_an_outcome(
-    build: Callable[[int, str], FragmentProgram], basis: str, answer: int
+    build: Callable[[int, str], FragmentProgram], basis: str, answer: int, scheme: str
 ) -> None:
     """All of them, at distance 5; those of distance 3 are in test_stim_adapter_faults."""
     program = build(D, basis)
     faults = faults_of(program)
     for start in range(0, len(faults), 4 * PER_BATCH):
         some = faults[start : start + 4 * PER_BATCH]
-        done = run(program, shots=len(some), seed=start, faults=some).outcomes
+        done = run(program, shots=len(some), seed=start, faults=some, scheme=scheme).outcomes
         assert [some[i] for i in np.flatnonzero((done.bits != answer).any(0))] == []
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("decoder", "allowed"), [("pymatching", 0), (DEFAULT_DECODER, 3)])
 @pytest.mark.parametrize(("build", "basis", "answer"), CASES, ids=IDS)
 def test_a_campaign_of_pairs(
-    build: Callable[[int, str], FragmentProgram], basis: str, answer: int, decoder: str, allowed: int
+    build: Callable[[int, str], FragmentProgram], basis: str, answer: int, decoder: str, allowed: int, scheme: str
 ) -> None:
     """``allowed``: of 20,000."""
     program = build(D, basis)
     pairs = Draw(faults_of(program), seed=5).pairs(20_000)
-    wrong, undecoded = changed(program, pairs, always(answer), decoder=decoder)
+    wrong, undecoded = changed(program, pairs, always(answer), decoder=decoder, scheme=scheme)
     assert len(wrong) <= allowed, wrong
     assert undecoded > 1000
 

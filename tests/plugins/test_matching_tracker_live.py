@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sampled
 from qcos_plugins.matching_tracker.cache import TemplateCache
+from qcos_plugins.matching_tracker.window import PARALLEL
 
 from qcosd.qec.fragment import FragmentProgram
 
@@ -75,6 +76,20 @@ def assert_live_equals_global(
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_windows_equal_global_decoding(name: str, decoder: str) -> None:
     assert_equals_global(name, decoder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "decoder"), [("memory", PLAIN), ("memory", TEMPERED), ("ghz3", TEMPERED)])
+def test_parallel_windows_equal_global_decoding(name: str, decoder: str) -> None:
+    assert_equals_global(name, decoder, scheme=PARALLEL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [{"buffer": 1}, {"drop_artifacts": True}], ids=str)
+@pytest.mark.parametrize(("name", "decoder"), [("memory", CORRELATED), ("ghz3", TEMPERED)])
+def test_what_parallel_windows_need_shows_in_that_assertion(name: str, decoder: str, fault: dict[str, object]) -> None:
+    with pytest.raises(AssertionError, match=r"differ|LER"):
+        assert_equals_global(name, decoder, shots=20_000, scheme=PARALLEL, **fault)
 
 
 @pytest.mark.long
