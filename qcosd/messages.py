@@ -138,11 +138,18 @@ STREAM_TABLE = (
     Field("credit", UINT, "block messages that may be outstanding without an acknowledgement"),
     Field("resumes", FLAG, "of the producer: it goes on with another consumer after GRANT", False),
 )
+AIDE_TABLE = (Field("grant", UINT, "number of a grant"), Field("epoch", UINT, "its epoch"))
 HELD_TABLE = (
     Field("lease", UINT, "number of the lease"),
     Field("epoch", UINT, "its epoch"),
     Field("stream", maybe(UINT), "epoch of the grant of its stream; nil without one"),
     Field("finished", FLAG, "whether DONE or FAILED has been sent and waits for its ACK"),
+    Field(
+        "aides",
+        list_of(table("aide", *AIDE_TABLE)),
+        "the streams of its aides, as granted last. An aide of which the kernel knows another epoch is taken back and leased anew",
+        False,
+    ),
 )
 INPUT_TABLE = (Field("sha", SHA256, "digest of the artifact"), Field("size", UINT, "its bytes"))
 ERROR_KIND = table("error table", *ERROR_TABLE)
@@ -241,7 +248,8 @@ SPECS: dict[Type, Spec] = {
         Field("seed", UINT, "seed of this batch, or of the job"),
         Field("inputs", map_of(INPUT_KIND), "artifact kind -> digest and size"),
         Field("stream", maybe(STREAM_KIND), "stream to open, or nil"), Field("budget", SECONDS, "after which the lease expires"),
-        Field("summaries", MAP, "of a check: kind that it checks -> summary that was reported with it", False)),
+        Field("summaries", MAP, "of a check: kind that it checks -> summary that was reported with it", False),
+        Field("aides", list_of(STREAM_KIND), "streams to those who were leased at the same moment to help; later ones come as GRANT", False)),
     Type.PROGRESS: _spec((_P,), "How far the work is. For show, never journaled.", *_LEASE,
         Field("fraction", FRACTION, "0 to 1"), Field("text", TEXT, "what is being done")),
     Type.DONE: _spec((_P,), "The work is done. Repeat it until acknowledged: a repeat has no further effect.", *_LEASE,
@@ -255,8 +263,8 @@ SPECS: dict[Type, Spec] = {
         Field("reason", TEXT, "why", False)),
     Type.REVOKED: _spec((_P,), "Nothing runs any more for this lease (also when it was not known).", *_LEASE),
 
-    Type.GRANT: _spec((_K,), "The other end of the stream of this lease is somebody else now, who knows what was acknowledged: drop the old connection, open this one, begin with the last checkpoint, and send again what is not acknowledged.", *_LEASE,
-        Field("stream", STREAM_KIND, "stream to open instead")),
+    Type.GRANT: _spec((_K,), "The other end of the stream of this lease is somebody else now, who knows what was acknowledged: drop the old connection, open this one, begin with the last checkpoint, and send again what is not acknowledged. Where the number of the grant is not that of the stream of the lease, it is the stream to an aide: a further one, or another one in the place of one that is gone.", *_LEASE,
+        Field("stream", STREAM_KIND, "stream to open, or to open instead")),
 
     Type.JOB_SUBMIT: _spec((_C,), "Run a job. The inputs must be stored before.",
         Field("inputs", map_of(SHA256), "artifact kind -> digest"), Field("options", MAP, "options of the job"),

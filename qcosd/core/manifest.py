@@ -62,6 +62,7 @@ class Operation:
     stream_in: str | None = None
     stream_out: str | None = None
     resumes: bool = False  # of a producer: it can go on with another consumer where the last one had come to
+    pool: str | None = None  # name of streams on which it gives work away to whoever there is, besides its own stream
     preempt: str = "never"  # never | boundary | kill
     budget: float = 3600.0
 
@@ -152,7 +153,7 @@ def _check_numbers(table: Any, prefix: str) -> None:
 
 
 def _check_operation(operation: Operation) -> None:
-    for key in ("service", "op", "stream_in", "stream_out"):
+    for key in ("service", "op", "stream_in", "stream_out", "pool"):
         name = getattr(operation, key)
         try:
             NAME.check("x" if name is None else name, key)
@@ -167,6 +168,10 @@ def _check_operation(operation: Operation) -> None:
         raise ManifestError("operation.budget: is not positive")
     if (operation.stream_in or operation.stream_out) and operation.each != "batch":
         raise ManifestError("operation.each: only operations of a batch have streams")
+    if operation.pool and (operation.each != "batch" or operation.pool in (operation.stream_in, operation.stream_out)):
+        raise ManifestError(
+            "operation.pool: only operations of a batch give work away, on a stream of another name than their own"
+        )
     if operation.checks and (operation.produces or operation.stream_in or operation.stream_out):
         raise ManifestError("operation.checks: an operation that checks produces nothing and has no stream")
     if strangers := [kind for kind in operation.checks if kind not in operation.consumes]:

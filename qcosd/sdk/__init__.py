@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     )
     from qcosd.sdk.lease import Lease, Result
     from qcosd.sdk.plugin import Plugin
+    from qcosd.sdk.pool import Pool
     from qcosd.sdk.stream_session import StreamMessage
-    from qcosd.sdk.streams import StreamReader, StreamWriter
+    from qcosd.sdk.streams import StreamReader, StreamWriter, wait
 
 __all__ = [
     "BlockingClient",
@@ -37,6 +38,7 @@ __all__ = [
     "Interrupt",
     "Lease",
     "Plugin",
+    "Pool",
     "Refused",
     "RequestFailed",
     "Result",
@@ -47,6 +49,7 @@ __all__ = [
     "StreamMessage",
     "StreamReader",
     "StreamWriter",
+    "wait",
 ]
 
 _HOMES = {
@@ -54,10 +57,12 @@ _HOMES = {
     "Client": "async_client",
     "Lease": "lease",
     "Plugin": "plugin",
+    "Pool": "pool",
     "Result": "lease",
     "StreamMessage": "stream_session",
     "StreamReader": "streams",
     "StreamWriter": "streams",
+    "wait": "streams",
 }
 
 

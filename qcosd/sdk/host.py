@@ -29,6 +29,7 @@ from qcosd.sdk.plugin_session import (
     StreamGranted,
     bug_table,
 )
+from qcosd.sdk.pool import Pool
 from qcosd.sdk.printed import LOG
 from qcosd.sdk.stream_session import Grant
 from qcosd.sdk.streams import StreamReader, StreamWriter, open_stream
@@ -133,19 +134,22 @@ class Host:
             self._session.failed(given.lease, given.epoch, unknown, now)
             return
         stream = None
-        if given.body["stream"] is not None:
-            try:
-                grant = Grant.from_map(given.body["stream"])
-            except ValueError as error:
-                self._session.failed(given.lease, given.epoch, bug_table(error), now)
-                return
-            stream = open_stream(grant, self._around.link)
+        try:
+            if given.body["stream"] is not None:
+                stream = open_stream(Grant.from_map(given.body["stream"]), self._around.link)
+            pool = Pool(stream, self._around.link)
+            for table in given.body.get("aides", ()):
+                pool.grant(Grant.from_map(table))
+        except ValueError as error:
+            self._session.failed(given.lease, given.epoch, bug_table(error), now)
+            return
         key = (given.lease, given.epoch)
         lease = Lease(
             given.body,
             fetch=lambda sha: self._fetch(running, sha),
             report=lambda fraction, text: self._report(given.lease, given.epoch, fraction, text),
             stream=stream,
+            pool=pool,
         )
         running = self._running[key] = _Running(lease, stream)
         # A daemon thread: one that is stuck in foreign code must not keep the process from leaving.
@@ -168,6 +172,9 @@ class Host:
             return  # it has reported already
         try:
             grant = Grant.from_map(granted.grant)
+            if grant.grant != running.stream.grant.grant:
+                running.lease.pool.grant(grant)
+                return
             # Not every end of a stream can go on with somebody else; the kernel does the work of one that cannot again.
             regrant = getattr(running.stream, "regrant", None)
             if regrant is None:
@@ -229,6 +236,7 @@ class Host:
         finally:
             if running.stream is not None:
                 running.stream.close(final=finished)
+            running.lease.pool.close(final=finished)
             self._around.post(lambda: self._finish(running, outcome))
 
     def _carry_out(self, operation: Operation, running: _Running) -> Result:

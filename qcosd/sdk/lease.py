@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from qcosd.sdk.errors import Refused, Revoked
+from qcosd.sdk.pool import Pool
 from qcosd.sdk.streams import StreamReader, StreamWriter
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class Lease:
     ``job``, ``service``, ``op``: what this is.  ``batch``: index of the batch, None for an operation of the whole job.
     ``options``: of the job, as submitted.  ``shots``, ``seed``: of this batch, or of the job.  ``budget``: seconds.
     ``summaries``: for a check, what was reported with each artifact that it checks.
+    ``pool``: streams to workers, of an operation whose manifest says ``pool``; there may be none, and more as it runs.
     ``number``, ``epoch``: of the lease.  ``cancelled``: set when the work is not wanted any more.
     """
 
@@ -44,6 +46,7 @@ class Lease:
         report: Callable[[float, str], None],
         stream: StreamReader | StreamWriter | None = None,
         clock: Callable[[], float] = time.monotonic,
+        pool: Pool | None = None,
     ) -> None:
         self.number: int = body["lease"]
         self.epoch: int = body["epoch"]
@@ -56,6 +59,7 @@ class Lease:
         self.seed: int = body["seed"]
         self.budget: float = body["budget"]
         self.summaries: dict[str, Any] = body.get("summaries", {})
+        self.pool = pool if pool is not None else Pool(stream)
         self.cancelled = threading.Event()
         self._inputs: dict[str, dict[str, Any]] = body["inputs"]
         self._fetch = fetch
@@ -143,3 +147,4 @@ class Lease:
             watcher()
         if self._stream is not None:
             self._stream.wake(Revoked(reason))
+        self.pool.wake(Revoked(reason))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import queue
 import threading
@@ -31,6 +32,8 @@ MAX_MESSAGE = 64 << 20
 _LAST = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
+_NUDGES = 4096  # bytes: more than are ever waiting
+
 HIGH_WATER = 4096
 """Messages that libzmq queues in each direction; credit keeps the stream far below."""
 
@@ -46,6 +49,9 @@ class Link(Protocol):
 
     def wake(self, error: Exception) -> None:
         """Make this and every later call raise ``error``.  May be called from any thread."""
+
+    def nudge(self) -> None:
+        """End a `wait_any` on it, and nothing else.  May be called from any thread."""
 
     def close(self, linger: float) -> None:
         """Give up to ``linger`` seconds to what is not sent yet, in the background."""
@@ -135,13 +141,34 @@ class ZmqLink:
         if timeout is not None and milliseconds == 0:
             time.sleep(timeout)  # libzmq's poll knows nothing shorter than a millisecond
             return False
-        return bool(zmq.zmq_poll([(socket, events), (self._wake_read, zmq.POLLIN)], milliseconds))
+        ready = zmq.zmq_poll([(socket, events), (self._wake_read, zmq.POLLIN)], milliseconds)
+        self._hush(ready)
+        return bool(ready)
+
+    def _hush(self, ready: list[tuple[Any, int]]) -> None:
+        """A nudge has been felt.  What was written by ``wake`` may go too: its error is there before it, and is looked at first."""
+        if self._error is None and any(source == self._wake_read for source, _ in ready):
+            os.read(self._wake_read, _NUDGES)
+
+    @staticmethod
+    def _wait_any(links: Sequence[ZmqLink], timeout: float | None) -> None:
+        sources: list[tuple[Any, int]] = [(link._open(), int(zmq.POLLIN)) for link in links]
+        sources += [(link._wake_read, int(zmq.POLLIN)) for link in links]
+        # Rounded up: libzmq's poll knows nothing shorter than a millisecond, and the caller looks at the clock.
+        ready = zmq.zmq_poll(sources, -1 if timeout is None else math.ceil(timeout * 1000))
+        for link in links:
+            link._hush(ready)
 
     def wake(self, error: Exception) -> None:
         with self._lock:
             if self._error is None and not self._closed:
                 self._error = error
                 os.write(self._wake_write, b"!")
+
+    def nudge(self) -> None:
+        with self._lock:
+            if self._error is None and not self._closed:
+                os.write(self._wake_write, b".")
 
     def close(self, linger: float) -> None:
         with self._lock:
@@ -160,12 +187,31 @@ class ZmqLink:
                     os.unlink(path)
 
 
+class _Channel:
+    """Messages in one direction; None wakes whoever waits for one."""
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
+        self.watchers: set[threading.Event] = set()
+        self.nudged = False
+
+    @property
+    def idle(self) -> bool:
+        return self.queue.empty() and not self.nudged
+
+    def put(self, frames: list[bytes] | None) -> None:
+        self.queue.put(frames)
+        self.stir()
+
+    def stir(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher.set()
+
+
 class MemoryLink:
     """One end of a pair of queues; see ``memory_pair``."""
 
-    def __init__(
-        self, outgoing: queue.SimpleQueue[list[bytes] | None], incoming: queue.SimpleQueue[list[bytes] | None]
-    ) -> None:
+    def __init__(self, outgoing: _Channel, incoming: _Channel) -> None:
         self._outgoing = outgoing
         self._incoming = incoming
         self._error: Exception | None = None
@@ -177,8 +223,9 @@ class MemoryLink:
 
     def receive(self, timeout: float | None) -> tuple[bytes, list[bytes]] | None:
         self._check()
+        incoming = self._incoming.queue
         with contextlib.suppress(queue.Empty):
-            frames = self._incoming.get(timeout=timeout) if timeout != 0 else self._incoming.get_nowait()
+            frames = incoming.get(timeout=timeout) if timeout != 0 else incoming.get_nowait()
             self._check()
             return (b"memory", frames) if frames is not None else None
         return None
@@ -189,10 +236,27 @@ class MemoryLink:
         if self._closed:
             raise StreamClosed("the stream is closed")
 
+    @staticmethod
+    def _wait_any(links: Sequence[MemoryLink], timeout: float | None) -> None:
+        stirred = threading.Event()
+        for link in links:
+            link._incoming.watchers.add(stirred)
+        try:
+            if all(link._incoming.idle for link in links):
+                stirred.wait(timeout)
+        finally:
+            for link in links:
+                link._incoming.watchers.discard(stirred)
+                link._incoming.nudged = False
+
     def wake(self, error: Exception) -> None:
         if self._error is None:
             self._error = error
             self._incoming.put(None)
+
+    def nudge(self) -> None:
+        self._incoming.nudged = True
+        self._incoming.stir()
 
     def close(self, linger: float) -> None:
         self._closed = True
@@ -200,6 +264,20 @@ class MemoryLink:
 
 def memory_pair() -> tuple[MemoryLink, MemoryLink]:
     """Two joined ends, for streams inside one process."""
-    there: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
-    back: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
+    there, back = _Channel(), _Channel()
     return MemoryLink(there, back), MemoryLink(back, there)
+
+
+def wait_any(links: Sequence[Link], timeout: float | None) -> None:
+    """Block until something has come on one of these links, one is woken or nudged, or ``timeout`` seconds are over.
+
+    All are of one kind.  Raises TypeError for a mixture: nothing waits for a socket and for a queue at once.
+    """
+    zmq_links = [link for link in links if isinstance(link, ZmqLink)]
+    memory_links = [link for link in links if isinstance(link, MemoryLink)]
+    if len(zmq_links) == len(links):
+        ZmqLink._wait_any(zmq_links, timeout)
+    elif len(memory_links) == len(links):
+        MemoryLink._wait_any(memory_links, timeout)
+    else:
+        raise TypeError("sockets and links in memory cannot be waited for together")

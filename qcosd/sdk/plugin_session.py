@@ -45,7 +45,8 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class StreamGranted:
-    """The other end of the stream of this lease is somebody else now.  ``grant``: the stream table to go on with."""
+    """The other end of a stream of this lease is somebody else now, or there is a further stream, to an aide.  ``grant``: the
+    stream table to go on with."""
 
     lease: int
     epoch: int
@@ -77,7 +78,8 @@ EXIT_DISMISSED = 76
 @dataclass(slots=True)
 class _Held:
     epoch: int
-    stream: int | None  # epoch of the grant of its stream
+    grant: int | None  # of its own stream
+    streams: dict[int, int]  # grant -> its epoch, of its own stream and those of its aides
     lost: bool = False
     calls: set[int] = field(default_factory=set)  # its DONE or FAILED
 
@@ -187,7 +189,7 @@ class PluginSession(Session):
 
     def _hello_body(self) -> dict[str, Any]:
         leases = [
-            {"lease": lease, "epoch": held.epoch, "stream": held.stream, "finished": bool(held.calls)}
+            {"lease": lease, "epoch": held.epoch, "finished": bool(held.calls), **_streams(held)}
             for lease, held in self._held.items()
             if not held.lost  # it has been given up here, whatever the kernel remembers
         ]
@@ -261,7 +263,10 @@ class PluginSession(Session):
         happenings: list[PluginHappening] = []
         if held is not None and not held.lost:
             happenings.append(LeaseLost(lease, held.epoch, f"epoch {epoch} has begun"))
-        self._held[lease] = _Held(epoch, body["stream"]["epoch"] if body["stream"] is not None else None)
+        own = body["stream"]
+        tables = [*([own] if own is not None else []), *body.get("aides", ())]
+        granted = {table["grant"]: table["epoch"] for table in tables}
+        self._held[lease] = _Held(epoch, own["grant"] if own is not None else None, granted)
         return [*happenings, LeaseGiven(lease, epoch, body)]
 
     def _on_revoke(self, lease: int, epoch: int, reason: str) -> Sequence[PluginHappening]:
@@ -279,10 +284,17 @@ class PluginSession(Session):
         if held is None or held.epoch != epoch:
             self.post(Type.REVOKED, {"lease": lease, "epoch": epoch})
             return []
-        if held.lost or held.calls or held.stream is None or grant["epoch"] <= held.stream:
+        if held.lost or held.calls or held.grant is None or grant["epoch"] <= held.streams.get(grant["grant"], 0):
             return []  # REVOKED or the result is on its way, or it is a repeat
-        held.stream = grant["epoch"]
+        held.streams[grant["grant"]] = grant["epoch"]
         return [StreamGranted(lease, epoch, grant)]
+
+
+def _streams(held: _Held) -> dict[str, Any]:
+    """What HELLO says of the streams of a lease."""
+    aides = [{"grant": grant, "epoch": epoch} for grant, epoch in held.streams.items() if grant != held.grant]
+    own = None if held.grant is None else held.streams[held.grant]
+    return {"stream": own, **({"aides": aides} if aides else {})}
 
 
 def bug_table(error: BaseException) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lease and a stream out of nothing, to call an operation like a function.  Import them from ``qcosd.sdk.testing``."""
+"""A lease, a stream and workers out of nothing, to call an operation like a function.  Import them from ``qcosd.sdk.testing``."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from qcosd.sdk.errors import SdkError
 from qcosd.sdk.lease import Lease
-from qcosd.sdk.links import memory_pair
+from qcosd.sdk.links import Link, memory_pair
+from qcosd.sdk.pool import Pool
 from qcosd.sdk.stream_session import Grant
 from qcosd.sdk.streams import StreamReader, StreamWriter
 
@@ -24,6 +28,45 @@ def stream_pair(credit: int = 1, name: str = "rounds") -> tuple[StreamReader, St
     )
 
 
+class Workers:
+    """A pool whose workers are threads.  ``pool`` is what a lease is given; ``main``: the stream of that lease, if it has one.
+
+    workers = Workers(main=stream)
+    workers.hire(lambda reader: decode(make_lease("decode.windows", inputs, stream=reader)))
+    track(make_lease("track.run", inputs, stream=stream, pool=workers.pool))
+    """
+
+    def __init__(self, main: StreamReader | StreamWriter | None = None, credit: int = 8, name: str = "windows") -> None:
+        self._credit = credit
+        self._name = name
+        self._links: dict[tuple[int, int], Link] = {}
+        self._epochs: dict[int, int] = {}
+        self.pool = Pool(main, lambda grant: self._links[grant.grant, grant.epoch])
+
+    def hire(self, work: Callable[[StreamReader], object], place: int | None = None) -> int:
+        """Let ``work`` have the other end of a stream, in a thread; when it returns the stream is closed.  Its place in the pool:
+        that of a worker whose end it takes over, or the next one."""
+        place = len(self._epochs) if place is None else place
+        grant = 1000 + place
+        epoch = self._epochs[place] = self._epochs.get(place, 0) + 1
+        bound, self._links[grant, epoch] = memory_pair()
+        terms = (f"memory://{grant}.{epoch}", os.urandom(32).hex(), self._credit)
+        reader = StreamReader(Grant(grant, epoch, self._name, "bind", *terms), bound)
+        threading.Thread(target=_employ, args=(work, reader), name=f"worker {place}", daemon=True).start()
+        self.pool.grant(Grant(grant, epoch, self._name, "connect", *terms, resumes=True))
+        return place
+
+
+def _employ(work: Callable[[StreamReader], object], reader: StreamReader) -> None:
+    finished = False
+    try:
+        with contextlib.suppress(SdkError):
+            work(reader)
+            finished = True
+    finally:
+        reader.close(final=finished)
+
+
 def make_lease(
     name: str,
     inputs: Mapping[str, bytes] | None = None,
@@ -34,6 +77,7 @@ def make_lease(
     batch: int | None = None,
     stream: StreamReader | StreamWriter | None = None,
     summaries: Mapping[str, Any] | None = None,
+    pool: Pool | None = None,
     report: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> Lease:
     """A lease of ``service.op`` out of nothing, to call an operation like a function.  ``report`` gets its progress."""
@@ -53,4 +97,4 @@ def make_lease(
         "summaries": dict(summaries or {}),
         "inputs": {k: {"sha": hashlib.sha256(v).hexdigest(), "size": len(v)} for k, v in (inputs or {}).items()},
     }
-    return Lease(body, fetch=held.__getitem__, report=report, stream=stream)
+    return Lease(body, fetch=held.__getitem__, report=report, stream=stream, pool=pool)

@@ -10,6 +10,8 @@ A stream belongs to the thread that uses it first.  A revoked lease ends every b
 The consumer of a stream that ``resumes`` may die: the writer then waits, at its next call that needs the consumer, until
 the kernel grants another one (``regrant``), hands it the last checkpoint and every message that it does not cover, and goes
 on as if nothing had happened.
+
+Who has several streams, those of a ``Pool`` for instance, waits for all of them at once with ``wait``.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from qcosd.sdk.errors import DeadlineExceeded, StreamClosed
-from qcosd.sdk.links import Link, ZmqLink
+from qcosd.sdk.errors import DeadlineExceeded, Revoked, StreamClosed, StreamFault
+from qcosd.sdk.links import Link, ZmqLink, wait_any
 from qcosd.sdk.stream_session import (
     ConsumerSession,
     Frames,
@@ -51,6 +53,14 @@ class _Stream:
         self._link: Link = link if link is not None else ZmqLink(grant)
         self._closed = False
         self._failed: Exception | None = None
+        self.news: Callable[[], bool] = lambda: (
+            False
+        )  # of the pool that it belongs to: whether there is a further stream
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other end has closed and everything is read, or nothing comes from it any more for another reason."""
+        return self._failed is not None or (self.session.ended and not self.session.inbox)
 
     def _absorb(self, timeout: float | None) -> bool:
         raise NotImplementedError
@@ -103,9 +113,24 @@ class _Stream:
                 return
             yield message
 
+    def look(self) -> bool:
+        """Take in what has come; whether there is anything to look at.  See `wait`."""
+        if self.session.inbox or self.session.ended or self._failed is not None:
+            return True
+        try:
+            self._settle()  # the other end may be waiting for just this
+            return self._arrived(0.0)
+        except (Revoked, StreamClosed, StreamFault) as error:
+            self._failed = self._failed or error  # which the next call raises
+            return True
+
     def wake(self, error: Exception) -> None:
         """Make this and every later call raise ``error``.  May be called from any thread."""
         self._link.wake(error)
+
+    def nudge(self) -> None:
+        """Let a `wait` on it look again.  May be called from any thread."""
+        self._link.nudge()
 
     def _peer(self) -> bytes | None:
         return b""
@@ -186,10 +211,18 @@ class StreamWriter(_Stream):
                 self._granted = grant
                 self._link.wake(_Regranted())
 
+    def look(self) -> bool:
+        regranted = self._granted is not None
+        return super().look() or regranted
+
     def wake(self, error: Exception) -> None:
         with self._lock:
             self._woken = self._woken or error
             self._link.wake(error)
+
+    def nudge(self) -> None:
+        with self._lock:
+            self._link.nudge()
 
     def _switch(self) -> None:
         with self._lock:
@@ -350,3 +383,23 @@ def open_stream(
     """The end of the stream that the grant's role says.  ``links``: see `StreamWriter`."""
     link = links(grant)
     return StreamReader(grant, link) if grant.role == "bind" else StreamWriter(grant, link, links)
+
+
+def wait(streams: Iterable[StreamReader | StreamWriter], timeout: float | None = None) -> bool:
+    """Block until there is something to look at on one of these streams, all of this thread; False after ``timeout`` seconds.
+
+    That is a message to read, an acknowledgement that has come, the end of the other side or of the lease (leave out what has
+    ``ended``), another consumer in the place of one that is gone; or a further stream of the pool that they belong to, until
+    ``Pool.streams`` has named it.
+    """
+    among = list(streams)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        found = [stream.look() for stream in among]
+        links = [stream._link for stream in among]  # as they are after the look; whoever grants a stream nudges these
+        if any(found) or any(stream.news() for stream in among):
+            return True
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0.0:
+            return False
+        wait_any(links, left)

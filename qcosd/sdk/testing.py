@@ -8,7 +8,8 @@
         assert outcome.outputs["greeted"] == b"Hello, world!\\n"
 
 Time is virtual: whenever nothing else can happen it jumps to the next deadline, so back-offs and budgets take no time.
-Smaller than that: ``make_lease`` for one call of one operation, ``stream_pair`` for the two ends of a stream.
+Smaller than that: ``make_lease`` for one call of one operation, ``stream_pair`` for the two ends of a stream,
+``Workers`` for a pool.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ from qcosd.sdk.links import MemoryLink, memory_pair
 from qcosd.sdk.plugin import Plugin
 from qcosd.sdk.plugin_session import FaultAsked, PluginSession, StopAsked
 from qcosd.sdk.session import Limits, Session, Welcomed
-from qcosd.sdk.stand_ins import make_lease, stream_pair
+from qcosd.sdk.stand_ins import Workers, make_lease, stream_pair
 from qcosd.sdk.stream_session import Grant
 from qcosd.shell.manifest import read_manifest
 
-__all__ = ["Bench", "Manifest", "Outcome", "make_lease", "read_manifest", "stream_pair"]
+__all__ = ["Bench", "Manifest", "Outcome", "Workers", "make_lease", "read_manifest", "stream_pair"]
 
 T = TypeVar("T")
 
