@@ -90,8 +90,6 @@ class Pool:
             with _Broken(self, hand):
                 while (message := hand.stream.poll()) is not None:
                     yield from self._checked(hand, message.header, message.payload)
-                if hand.stream.session.ended:
-                    raise StreamClosed("it has left")
 
     def refuse(self, stream: Any, reason: str) -> None:
         """Never ask this one again."""
@@ -102,7 +100,7 @@ class Pool:
         for stream in self._granted():
             if id(stream) not in self._hands:
                 self._hands[id(stream)] = _Hand(stream)
-        return [hand for hand in self._hands.values() if not hand.stream.closed]
+        return [hand for hand in self._hands.values() if not hand.stream.ended]
 
     def _tell(self, hand: _Hand) -> None:
         """Of the plans, where they have changed."""
