@@ -21,6 +21,10 @@ from qcosd.sdk.errors import DaemonAbsent, DaemonSilent, DeadlineExceeded, Reque
 EXAMPLES = Path(__file__).resolve().parents[1] / "etc" / "examples"
 PROGRAMS = ("bell", "ghz", "teleport", "branch", "nested", "idle")
 ADAPTERS = ("stim", "tableau")
+WAYS: dict[str, dict[str, Any]] = {  # how a batch is decoded
+    "sequential": {},
+    "parallel": {"settings": ("workers=2",)},
+}
 SHOTS = {"stim": 2000, "tableau": 600}  # of the smallest jobs: about a second of work on one core
 BATCH = 100
 NOISE = 0.003
@@ -43,12 +47,13 @@ class Spec:
     adapter: str
     seed: int
     shots: int
+    way: str = "sequential"
 
     @property
     def options(self) -> dict[str, Any]:
         words = JobOptions(
             shots=self.shots, distance=3, noise=NOISE, seed=self.seed, batch=BATCH,
-            use=(f"hardware={self.adapter}_adapter",),
+            use=(f"hardware={self.adapter}_adapter",), **WAYS[self.way],
         )  # fmt: skip
         return words.validated(f"{self.program}.qasm", self.key)
 
@@ -58,13 +63,14 @@ class Spec:
 
 
 def specs(count: int, adapters: Sequence[str], seed: int, size: float = 1.0) -> list[Spec]:
-    """``count`` jobs of ``size`` times the smallest: every program on every adapter in turn, in an order and with seeds drawn
-    from ``seed``."""
+    """``count`` jobs of ``size`` times the smallest: every program on every adapter in turn, decoded in every way in turn, in an
+    order and with seeds drawn from ``seed``."""
     generator = random.Random(seed)
     kinds = list(itertools.islice(itertools.cycle(itertools.product(PROGRAMS, adapters)), count))
     generator.shuffle(kinds)
+    ways = itertools.cycle(WAYS)
     return [
-        Spec(f"chaos-{n}", program, adapter, generator.randrange(1 << 32), round(size * SHOTS[adapter]))
+        Spec(f"chaos-{n}", program, adapter, generator.randrange(1 << 32), round(size * SHOTS[adapter]), next(ways))
         for n, (program, adapter) in enumerate(kinds)
     ]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from qcos_plugins.matching_tracker.helpers import Key
 from qcos_plugins.matching_tracker.load import Load, behind
 from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
+from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.plan import Plans
 
 from qcosd.qec.stream import Block
@@ -32,11 +33,12 @@ class Pace:
         """A window is in somebody's hands; its last block came at ``began``."""
         self._handed[key] = began
 
-    def committed(self, key: Key, began: float) -> None:
-        """A window is committed; its last block came at ``began`` unless it was handed out."""
+    def committed(self, path: Path, number: int, began: float) -> None:
+        """A window of a path is committed; its last block came at ``began`` unless it was handed out."""
         if self._clock is not None:
-            since = self._handed.pop(key, began)
-            self._outcomes.latency_us[latency_label(self._clock() - since)] += 1
+            if self._handed:
+                began = self._handed.pop((path.name, path.fragment.index, number), began)
+            self._outcomes.latency_us[latency_label(self._clock() - began)] += 1
 
     def helped(self, busy: float) -> None:
         """Somebody else has decoded for so many seconds."""

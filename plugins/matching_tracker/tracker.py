@@ -341,7 +341,7 @@ class Tracker:
         while path.ready:
             idle = True
             for task in path.tasks():
-                if alone or task.missing is not None or not self._hand_out(path, task, began):
+                if self._helpers is None or alone or not self._hand_out(self._helpers, path, task, began):
                     path.found(task.number, *task.decode(len(path.shots)))
                     idle = False
             if (alone or path.ahead > MOST_AHEAD) and (number := path.first_due()) is not None:
@@ -353,15 +353,15 @@ class Tracker:
                 if found.undecidable is not None:
                     self._discard(path, found.undecidable, ERASED)
                 outcomes.windows += 1
-                self._pace.committed((path.name, path.fragment.index, number), began)
+                self._pace.committed(path, number, began)
             if idle:
                 break
         outcomes.templates_missed += self.plans.templates.misses - built
 
-    def _hand_out(self, path: Path, task: Task, began: float) -> bool:
+    def _hand_out(self, helpers: Helpers, path: Path, task: Task, began: float) -> bool:
         """Whether somebody else takes it."""
         key = (path.name, task.fragment, task.number)
-        if self._helpers is None or not self._helpers.take(key, task, len(path.shots)):
+        if task.missing is not None or not helpers.take(key, task, len(path.shots)):
             return False
         self._pace.handed_out(key, began)
         return True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from loopback import TEMPLATES
 from qcos_plugins.matching_tracker.fault import StreamFault
 from qcos_plugins.matching_tracker.follow import follow
 from qcos_plugins.matching_tracker.handing import question
+from qcos_plugins.matching_tracker.helpers import Key
 from qcos_plugins.matching_tracker.outcomes import Outcomes
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.pool import Pool
@@ -112,22 +113,30 @@ def liar(reader: StreamReader) -> None:
         reader.ack(None, b"x")
 
 
-def batch(*crews: Crew, messages: list[tuple[Any, ...]] | None = None) -> tuple[Outcomes, Pool]:
-    """The recording, tracked with these workers."""
+def batch(*crews: Crew, messages: list[tuple[Any, ...]] | None = None, answers: bool = False) -> tuple[Outcomes, Pool]:
+    """The recording, tracked with these workers.  ``answers``: the machine waits in the middle until one has answered."""
     rounds, machine = stream_pair(credit=4)
     record = RECORDING
     plans = fresh_plans()
+    asked = Event()
+
+    def agrees(key: Key, found: np.ndarray) -> bool:
+        asked.set()
+        return tracker.agrees(key, found)
+
     pool = Pool(
         lambda: [crew.writer for crew in crews],
         plans.digest,
         lambda: tracker.plans,
-        lambda key, found: tracker.agrees(key, found),
+        agrees,
     )
     tracker = Tracker(record.program, record.rates, SHOTS, plans=plans, helpers=pool)
     every = [*(messages or []), *sampled.blocks(record.program, record.records, D)]
 
     def send() -> None:
-        for header, frame in every:
+        for number, (header, frame) in enumerate(every):
+            if answers and number == len(every) // 2:
+                assert asked.wait(30)
             machine.send(header.to_map(), frame if isinstance(frame, bytes) else frame.tobytes())
         machine.drain()
 
@@ -148,7 +157,7 @@ def assert_right(found: Outcomes) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4])
 def test_results_do_not_depend_on_how_many_workers_there_are(count: int) -> None:
-    found, pool = batch(*(Crew(whole, number=n) for n in range(count)))
+    found, pool = batch(*(Crew(whole, number=n) for n in range(count)), answers=count > 0)
     assert_right(found)
     assert not pool.refused
     assert bool(pool.answered) == bool(count)
@@ -166,7 +175,7 @@ def test_the_last_worker_dies_and_nobody_comes() -> None:
 
 
 def test_a_worker_that_answers_wrongly_is_asked_no_more() -> None:
-    found, pool = batch(Crew(liar))
+    found, pool = batch(Crew(liar), answers=True)
     assert_right(found)
     assert ["is wrong" in reason for reason in pool.refused] == [True]
     assert pool.answered == 0
@@ -175,7 +184,7 @@ def test_a_worker_that_answers_wrongly_is_asked_no_more() -> None:
 def test_workers_decode_at_the_rates_of_the_batch_and_so_do_their_successors() -> None:
     rates = Calibration.uniform(2e-2)
     calibration: list[tuple[Any, ...]] = [(Calibrated(0, rates.id), rates.to_bytes())]
-    found, pool = batch(Crew(dies_after(3), whole), messages=calibration)
+    found, pool = batch(Crew(dies_after(3), whole), messages=calibration, answers=True)
     own = sampled.track(replace(RECORDING, rates=rates), scheme=PARALLEL, templates=TEMPLATES)
     assert np.array_equal(found.bits, own.bits)
     assert pool.answered
