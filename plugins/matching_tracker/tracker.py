@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
 from typing import Any
 
 import msgpack
@@ -17,7 +16,7 @@ from qcos_plugins.matching_tracker.frames import APPLIED, DECODED, UNDECODED, No
 from qcos_plugins.matching_tracker.load import Load, behind
 from qcos_plugins.matching_tracker.messages import check_block, check_discard
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
-from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
+from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label, reaction_label
 from qcos_plugins.matching_tracker.packed import Bits, mask, ones, read_rows, unpack, width
 from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.payload import records
@@ -33,7 +32,7 @@ Reply = Acknowledgement | tuple[Decided, Bits]
 ERASED = "erased"
 NOT_DECODED = "missing records"
 
-CHECKPOINT = b"\x02"
+CHECKPOINT = b"\x03"
 """Version of checkpoints, their first byte."""
 
 
@@ -193,6 +192,8 @@ class Tracker:
         outcomes.stall_rounds += block.stalled
         if block.late_ns is not None:
             outcomes.lateness_us[latency_label(block.late_ns / 1e9)] += 1
+        if block.reacted_ns is not None:
+            outcomes.reaction_us[reaction_label(block.reacted_ns)] += 1
         if self._clock and built == self.plans.templates.misses:
             busy = self._clock() - began
             outcomes.busy_ns += round(1e9 * busy)
@@ -230,7 +231,7 @@ class Tracker:
             self._began,
             self.plans.calibration.to_bytes() if self._outcomes.calibration else b"",
             {name: path.state(shots) for name, path in self._open.items()},
-            [[*astuple(decided), values.tobytes()] for decided, values in self._decided.values()],
+            [[*vars(decided).values(), values.tobytes()] for decided, values in self._decided.values()],
             self._outcomes.state(),
         ]
         unsaved, self._unsaved = self._unsaved, []
