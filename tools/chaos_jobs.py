@@ -31,7 +31,7 @@ NOISE = 0.003
 
 VOLATILE = frozenset({
     "job",              # its number
-    "submitted", "seconds", "latency_us", "lateness_us", "stall_rounds", "decode_us_per_round",  # times
+    "submitted", "seconds", "latency_us", "lateness_us", "reaction_us", "stall_rounds", "decode_us_per_round",  # times
     "restarts", "shots_restarted", "degraded",  # what happened on the way, which is to differ
     "cause",            # why it waited
 })  # fmt: skip

@@ -56,6 +56,8 @@ def check_block(block: Block) -> Block:
         _demand_types(block, _BLOCK)
     if block.late_ns is not None:
         _demand_types(block, {"late_ns": int})
+    if block.reacted_ns is not None:
+        _demand_types(block, {"reacted_ns": int})
     if block.kind not in KINDS or block.status not in STATUS:
         raise StreamFault(f"a block of kind {block.kind!r} and status {block.status!r}", path=block.path)
     if {*map(type, block.m)} - {int} or min(block.m, default=0) < 0:
@@ -71,8 +73,8 @@ def check_block(block: Block) -> Block:
         raise StreamFault(f"payload {block.payload!r} with status {block.status}", path=block.path, slot=block.round)
     if block.shots < 1 or min(block.fragment, block.slot, block.round, block.rec_start) < 0:
         raise StreamFault("a block counts below zero, or has no shots", path=block.path)
-    if min(block.stalled, block.late_ns or 0) < 0:
-        raise StreamFault("a block left before its time", path=block.path)
+    if min(block.stalled, block.late_ns or 0, block.reacted_ns or 0) < 0:
+        raise StreamFault("a block left before its time, or a decision came before its last block", path=block.path)
     return block
 
 

@@ -33,7 +33,7 @@ EDGES = [factor * 10**exponent for exponent in range(12) for factor in (1, 2, 5)
 LATENCIES = [*map(str, EDGES), "inf"]
 _COUNTED = attrgetter(*COUNTED)
 
-VOLATILE = ("latency_us", "templates_missed", "lateness_us", "stall_rounds", "decode_us_per_round")
+VOLATILE = ("latency_us", "templates_missed", "lateness_us", "reaction_us", "stall_rounds", "decode_us_per_round")
 """Of a summary's sums: what the same batch need not come to again."""
 
 BIT_ORDER = "one character per classical bit, c[0] first, registers in order of declaration, separated by a space"
@@ -59,6 +59,13 @@ def latency_label(seconds: float) -> str:
     return LATENCIES[bisect_left(EDGES, seconds * 1e6)]
 
 
+def reaction_label(nanoseconds: int) -> str:
+    """The time in whole microseconds, rounded up to two digits: what is compared with a bare machine needs finer buckets."""
+    us = -(-nanoseconds // 1000)
+    unit = 10 ** max(0, len(str(us)) - 2)
+    return str(-(-us // unit) * unit)
+
+
 @dataclass
 class Outcomes:
     """Results of all shots of a batch, in the batch's order.
@@ -67,6 +74,7 @@ class Outcomes:
     ``rounds``: int64 (shots,), QEC rounds that each shot went through.  ``detectors``: of the path on which every decision is
     0; ``detectors_total``: over all shots and the paths they took.  ``paths``: shots of each path that ended.
     ``latency_us``: windows by time from the arrival of their last slot to the end of their commit, see `latency_label`.
+    ``reaction_us``: decisions by what hardware says of them, see `reaction_label`.
     ``lateness_us``: in the same way, blocks by how late they left hardware's clock, if it has one; ``stall_rounds``: for how
     many rounds it stood still.  ``busy_ns``: what was spent on ``busy_rounds`` rounds of the batch; those for which
     something had to be built first are left out, as it is kept.
@@ -93,6 +101,7 @@ class Outcomes:
     templates_missed: int = 0
     latency_us: Counter[str] = field(default_factory=Counter)
     lateness_us: Counter[str] = field(default_factory=Counter)
+    reaction_us: Counter[str] = field(default_factory=Counter)
     stall_rounds: int = 0
     busy_ns: int = 0
     busy_rounds: int = 0
@@ -129,7 +138,7 @@ class Outcomes:
             pack(self.unread).tobytes() if self.paths else none,
             self.paths,
             {name: members(own, shots) for name, own in self.members.items()},
-            [dict(counter) for counter in (self.latency_us, self.lateness_us, self.discards)],
+            [dict(counter) for counter in (self.latency_us, self.lateness_us, self.reaction_us, self.discards)],
             _COUNTED(self),
         ]
 
@@ -146,7 +155,7 @@ class Outcomes:
         self.unread[numbers(unread, shots)] = True
         self.paths = dict(paths)
         self.members = {name: numbers(data, shots) for name, data in own.items()}
-        self.latency_us, self.lateness_us, self.discards = map(Counter, counters)
+        self.latency_us, self.lateness_us, self.reaction_us, self.discards = map(Counter, counters)
         for name, value in zip(COUNTED, counted, strict=True):
             setattr(self, name, value)
 
@@ -195,6 +204,7 @@ class Outcomes:
                 "rounds_total": int(accepted.sum()),
                 "latency_us": dict(self.latency_us),
                 "lateness_us": dict(self.lateness_us),
+                "reaction_us": dict(self.reaction_us),
                 "stall_rounds": self.stall_rounds,
                 "decode_us_per_round": {
                     "busy_us": self.busy_ns // 1000,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from qcos_plugins.matching_tracker.helpers import Key
 from qcos_plugins.matching_tracker.load import Load, behind
-from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label
+from qcos_plugins.matching_tracker.outcomes import Outcomes, latency_label, reaction_label
 from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.plan import Plans
 
@@ -55,6 +55,8 @@ class Pace:
         outcomes.stall_rounds += block.stalled
         if block.late_ns is not None:
             outcomes.lateness_us[latency_label(block.late_ns / 1e9)] += 1
+        if block.reacted_ns is not None:
+            outcomes.reaction_us[reaction_label(block.reacted_ns)] += 1
         if busy is None:
             return
         outcomes.busy_ns += round(1e9 * busy)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import astuple
 from typing import Any
 
 import msgpack
@@ -277,7 +276,7 @@ class Tracker:
             self._began,
             self.plans.calibration.to_bytes() if self._outcomes.calibration else b"",
             {name: path.state(shots) for name, path in self._open.items()},
-            [[*astuple(decided), values.tobytes()] for decided, values in self._decided.values()],
+            [[*vars(decided).values(), values.tobytes()] for decided, values in self._decided.values()],
             self._outcomes.state(),
         ]
         return [CHECKPOINT + msgpack.packb(state), *(self._keeping.piece() if self._keeping else ())]

@@ -57,7 +57,7 @@ def run(lease: Any) -> Any:
     rates = terms.truth(lease.seed, lease.batch), terms.calibrated(lease.seed, lease.batch)
     with _refusing():
         program, placement, _ = loaded.load(lease.inputs, lease.input, device)
-        control = Control(Simulator(device, rates[0], compilers, rates[1]))
+        control = Control(Simulator(device, rates[0], compilers, rates[1], joins=not terms.round_ns))
         control.prepare(program, placement)
         feed(
             control,

@@ -41,12 +41,18 @@ class Compilers:
 
 
 class Simulator(Simulated):
-    """``noise``: the true rates.  ``calibration``: what it says of them at the beginning of a batch."""
+    """``noise``: the true rates.  ``calibration``: what it says of them at the beginning of a batch.  ``joins``: see `Simulated`."""
 
     def __init__(
-        self, device: Device, noise: Calibration, compilers: Compilers, calibration: Calibration | None = None
+        self,
+        device: Device,
+        noise: Calibration,
+        compilers: Compilers,
+        calibration: Calibration | None = None,
+        *,
+        joins: bool = False,
     ) -> None:
-        super().__init__(device, calibration)
+        super().__init__(device, calibration, joins=joins)
         self._noise = noise
         self._compilers = compilers
         self._compiler: Compiler

@@ -91,6 +91,7 @@ def _qec_numbers(job: Document, options: Document) -> dict[str, Any]:
         **_logical_errors(same, total),
         "latency_us": latency_percentiles(_section(total, "latency_us")),
         "lateness_us": latency_percentiles(_section(total, "lateness_us")),
+        "reaction_us": latency_percentiles(_section(total, "reaction_us")),
         "decode_us_per_round": _decode_us(_section(total, "decode_us_per_round")),
         "utilisation": _utilisation(_section(total, "decode_us_per_round")),
     }
@@ -292,7 +293,7 @@ def _particulars(document: Document) -> Iterable[tuple[str, str]]:
         yield "syndrome", _phrase(document, "{detectors} detectors, {detection_events} detection events in all shots")
         yield "decoder", _phrase(document, "{decoder}")
         yield "calibrated", _drift(document)
-        for name in ("latency", "lateness"):
+        for name in ("latency", "lateness", "reaction"):
             times = document.get(f"{name}_us")
             yield name, ", ".join(f"{share} {us} us" for share, us in times.items() if us) if times else ""
         yield "stalled", f"{document['stall_rounds']} rounds" if document.get("stall_rounds") else ""

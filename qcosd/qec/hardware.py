@@ -228,11 +228,15 @@ class _Feeding:
     due: int = 0  # of the clock when the last block had to be over
     stalled: int = 0  # rounds that the tracker has not been told of
     slipped_ns: int = 0  # by which the machine's clock went on while it stood still
+    left: dict[str, int] = field(default_factory=dict)  # path -> when its latest block went, while more may come
+    reactions: deque[int] = field(default_factory=deque)  # of decisions; the tracker has not been told of them
 
     def say(self, said: Said) -> None:
         if isinstance(said.header, Block):
             self.blocks += 1
             self.records += sum(said.header.m)
+            if self.reactions:
+                said = Said(replace(said.header, reacted_ns=self.reactions.popleft()), said.frames)
         if self.room is None:
             self.send(said)
         else:
@@ -246,14 +250,24 @@ class _Feeding:
     def send(self, said: Said) -> None:
         """To a machine that can pause the lack of credit is a pause."""
         if not self.round_ns:
-            self.stream.send(said.header.to_map(), *said.frames)
+            self.leave(said, None)
             return
         began = self.clock()
         try:
-            self.stream.send(said.header.to_map(), *said.frames, timeout=0.0)
+            self.leave(said, 0.0)
         except TimeoutError:
-            self.stream.send(said.header.to_map(), *said.frames)
+            self.leave(said, None)
             self.stall(began)
+
+    def leave(self, said: Said, timeout: float | None) -> None:
+        """Sends it; how long a decision takes after that is real time, also where the machine's is not."""
+        began = time.monotonic_ns()
+        self.stream.send(said.header.to_map(), *said.frames, timeout=timeout)
+        if isinstance(said.header, Block):
+            if said.header.last:
+                self.left.pop(said.header.path, None)
+            else:
+                self.left[said.header.path] = began
 
     def stall(self, began: int) -> None:
         """The machine stood still since then: it goes on with the beginning of a round."""
@@ -266,7 +280,7 @@ class _Feeding:
         """Sends what waits, as far as there is credit within the time."""
         with suppress(TimeoutError):
             while self.waiting:
-                self.stream.send(self.waiting[0].header.to_map(), *self.waiting[0].frames, timeout=timeout)
+                self.leave(self.waiting[0], timeout)
                 self.waiting.popleft()
 
     def give_up(self) -> None:
@@ -306,6 +320,8 @@ class _Feeding:
             path, k, values = message.header["path"], message.header["k"], bytes(message.payload[0])
         except (KeyError, IndexError) as error:
             raise DecisionFault(f"not a decision: {error!r}") from error
+        if (began := self.left.pop(path, None)) is not None:
+            self.reactions.append(time.monotonic_ns() - began)
         if self.decided.setdefault(path, (k, values)) != (k, values):
             raise DecisionFault(f"path {path!r}: decision {k} came twice, with another value")
 

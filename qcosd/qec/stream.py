@@ -39,6 +39,7 @@ class Block:
 
     Of a machine whose rounds leave on the clock: ``late_ns``, how long after its time this block left (None: there is no
     clock); ``stalled``, rounds that the machine stood still since the block that was sent before, of whatever path.
+    ``reacted_ns``, in the first block after a decision: from when its last block was sent until it was received.
 
     ``status``: "ok"; "late" (as ok, but the round missed its time); "lost" (no frames: none of the records exists in any
     shot); "aborted" (no frames: the batch is over and must be started again with the same seed; ``last`` is True).
@@ -59,6 +60,7 @@ class Block:
     payload: tuple[str, ...] = ("bits",)
     late_ns: int | None = None
     stalled: int = 0
+    reacted_ns: int | None = None
 
     def to_map(self) -> dict[str, Any]:
         return {"type": "block", **vars(self)}

@@ -29,8 +29,12 @@ from qcosd.sdk.stream_session import Grant
 MAX_MESSAGE = 64 << 20
 """Largest frame of a stream, bytes."""
 
+# As plain numbers: with members of an enum, asking a socket something costs more than a message.
 _LAST = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_READABLE = int(zmq.POLLIN)
+_FOLLOWED = int(zmq.RCVMORE)
 
 _NUDGES = 4096  # bytes: more than are ever waiting
 
@@ -91,8 +95,8 @@ class ZmqLink:
                 socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
                 socket.bind(self._grant.endpoint)
             else:
-                # The consumer may bind later than the producer connects.
-                socket.setsockopt(zmq.RECONNECT_IVL, 5)
+                # The consumer often binds a moment later than the producer connects: a short batch has no time to wait.
+                socket.setsockopt(zmq.RECONNECT_IVL, 1)
                 socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
                 socket.connect(self._grant.endpoint)
         except zmq.ZMQError:
@@ -126,10 +130,10 @@ class ZmqLink:
             if self._error is not None:
                 raise self._error
             # Asking first: an exception of a socket that has nothing costs as much as a message.
-            if int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                frames = [socket.recv(zmq.NOBLOCK)]
-                while socket.getsockopt(zmq.RCVMORE):
-                    frames.append(socket.recv(zmq.NOBLOCK))
+            if int(socket.getsockopt(_EVENTS)) & _READABLE:
+                frames = [socket.recv(_LAST)]
+                while socket.getsockopt(_FOLLOWED):
+                    frames.append(socket.recv(_LAST))
                 return (frames[0], frames[1:]) if self._grant.role == "bind" else (b"", frames)
             if waited:
                 return None

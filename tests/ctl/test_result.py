@@ -109,6 +109,7 @@ def test_numbers_that_nobody_reported_are_null() -> None:
         "detection_events",
         "latency_us",
         "lateness_us",
+        "reaction_us",
         "decode_us_per_round",
         "utilisation",
     ):

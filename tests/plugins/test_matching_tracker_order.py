@@ -145,6 +145,8 @@ def test_another_path(place: int, path: str) -> None:
         {"t_hw_ns": 1},
         {"late_ns": -1},
         {"late_ns": 0.5},
+        {"reacted_ns": -1},
+        {"reacted_ns": 0.5},
         {"stalled": -1},
         {"stalled": None},
         {"type": "blok"},

@@ -41,6 +41,19 @@ def test_the_first_directory_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert Device.load().width == 9
 
 
+def test_a_file_that_changes_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "DIRECTORIES", (tmp_path,))
+    path = tmp_path / "lab.toml"
+    for width in (9, 11, 1001):
+        path.with_suffix(".new").write_text(f"[grid]\nwidth = {width}\n")
+        path.with_suffix(".new").replace(path)
+        assert Device.named("lab").width == width
+        assert Device.named("lab") is Device.named("lab")
+    path.unlink()
+    with pytest.raises(DeviceError, match="unknown device 'lab'"):
+        Device.named("lab")
+
+
 @pytest.mark.parametrize("name", ["../default", "", "a b", "x.toml", "/etc/passwd"])
 def test_a_name_is_never_a_path(name: str) -> None:
     with pytest.raises(DeviceError, match="no name of a device"):

@@ -102,6 +102,7 @@ def test_the_clock_of_the_machine_changes_no_bit(daemon: DaemonWorld) -> None:
         assert document["counts_undecoded"] == virtual["counts_undecoded"]
         assert document["lateness_us"]["p50"] <= document["lateness_us"]["p999"]
         assert document["stall_rounds"] > 0, "a decision takes time"
+        assert 0 < document["reaction_us"]["p50"] <= document["reaction_us"]["p999"]
     assert (virtual["lateness_us"], virtual["stall_rounds"]) == (None, 0)
     assert virtual["decode_us_per_round"] > 0
     assert virtual["utilisation"] is None
