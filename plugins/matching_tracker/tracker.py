@@ -222,9 +222,7 @@ class Tracker:
         real = mask(len(path.shots))
         if predictions.shape != (plan.predictions, len(real)) or (predictions & ~real).any():
             due = (plan.predictions, len(real))
-            raise ValueError(
-                f"predictions of shape {predictions.shape} or with padding set; {due}, padding zero, is due"
-            )
+            raise ValueError(f"predictions of shape {predictions.shape}, or with padding; {due} without any is due")
         self._pace.helped(busy)
         path.found(number, predictions)
         return self._went_on(path)
