@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Service decode: windows of a batch are decoded for its tracker.  The component `decode_worker`: the tracker's software, and none
-of its state."""
+of its state.
+
+What decoding needs is imported with the first lease: most jobs ask for no workers, and nobody waits for one.
+"""
 
 from __future__ import annotations
 
 from typing import Any
-
-from qcos_plugins.matching_tracker.fault import StreamFault
-from qcos_plugins.matching_tracker.planned import plans_of
-from qcos_plugins.matching_tracker.structure import WrongFragments
-from qcos_plugins.matching_tracker.worker import serve
 
 from qcosd.sdk import Plugin, Refused
 from qcosd.sdk import StreamFault as BrokenStream
@@ -20,6 +18,11 @@ plugin = Plugin()
 @plugin.operation("decode", "windows")
 def windows(lease: Any) -> Any:
     """Those that one tracker hands out, until it has no more."""
+    from qcos_plugins.matching_tracker.fault import StreamFault
+    from qcos_plugins.matching_tracker.planned import plans_of
+    from qcos_plugins.matching_tracker.structure import WrongFragments
+    from qcos_plugins.matching_tracker.worker import serve
+
     try:
         done = serve(plans_of(lease), lease.stream)
     except (StreamFault, BrokenStream) as fault:
