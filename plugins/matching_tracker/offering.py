@@ -10,6 +10,7 @@ import msgpack
 from qcos_plugins.matching_tracker.admission import ADMITTED, Admission, Admissions
 from qcos_plugins.matching_tracker.decoders import offers
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
+from qcos_plugins.matching_tracker.planned import scheme_of
 
 from qcosd.sdk import Refused
 
@@ -19,9 +20,10 @@ admissions = Admissions()  # outlives jobs
 
 
 def admit(lease: Any) -> Any:
-    """The artifact `decoder`: {version, name, package, package_version, erasures} of the job's decoder, which is admitted.
+    """The artifact `decoder`: {version, name, package, package_version, erasures} of the job's decoder, which is admitted; and
+    `windows`, how the job's windows are cut.
 
-    Refused as bad input, with the reason and the names of those that are admitted.
+    Refused as bad input, with the reason and what there is instead.
     """
     name = lease.options.get("decoder") or DEFAULT_DECODER
     if not isinstance(name, str):
@@ -38,6 +40,7 @@ def admit(lease: Any) -> Any:
         "package": found.package,
         "package_version": found.version,
         "erasures": found.erasures,
+        "windows": scheme_of(lease),
     }
     used = {found.package: found.version}
     return lease.result(outputs={"decoder": msgpack.packb(made)}, facts={"versions": used})
