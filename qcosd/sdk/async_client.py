@@ -11,7 +11,6 @@ async with Client() as client:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
@@ -19,6 +18,7 @@ from typing import Any, Self, TypeVar
 
 import zmq
 
+from qcosd.frames import readable, receive
 from qcosd.protocol import ProtocolError, Type
 from qcosd.sdk import calls
 from qcosd.sdk.client import CONNECT_GRACE, RECONNECT_AFTER, TIMEOUT, USER, absence
@@ -113,8 +113,8 @@ class Client:
             self._context = None
 
     def _hang_up(self) -> None:
-        for readable in self._readables:
-            readable.close()
+        for each in self._readables:
+            each.close()
         if self._dealer is not None:
             self._dealer.close()
         self._readables, self._dealer = [], None
@@ -349,9 +349,7 @@ class _Feed:
     def receive(self) -> list[bytes] | None:
         if self._socket is None:
             return None
-        with contextlib.suppress(zmq.Again):
-            return self._socket.recv_multipart(zmq.NOBLOCK)
-        return None
+        return receive(self._socket) if readable(self._socket) else None
 
     async def wait(self, grace: float) -> None:
         """Until there may be an event.  Raises RequestFailed if the subscription is not granted within ``grace``."""
