@@ -127,7 +127,8 @@ class Client:
         if token is not None and self._context is not None:
             self._dealer = Dealer(self._context, f"ipc://{self.runtime_dir / CLIENTS_SOCKET}", USER, token)
             self._readables = [
-                Readable(self._loop, socket, self._receive) for socket in (self._dealer.socket, self._dealer.monitor)
+                Readable(self._loop, self._dealer.socket, self._receive),
+                Readable(self._loop, self._dealer.monitor, self._notice),
             ]
 
     def _receive(self) -> bool:
@@ -135,9 +136,6 @@ class Client:
             return False
         frames = self._dealer.receive()
         if frames is None:
-            if self._dealer.changed() is False and self._session.welcomed:
-                self._reconnect()
-                self._go_on()
             return False
         try:
             self._absorb(self._session.receive(frames, self._loop.time()))
@@ -146,6 +144,15 @@ class Client:
             return False
         self._go_on()
         return True
+
+    def _notice(self) -> bool:
+        """Whether the kernel is there has changed, perhaps. What it has said before comes first."""
+        while self._receive():
+            pass
+        if self._dealer is not None and self._dealer.changed() is False and self._session.welcomed:
+            self._reconnect()
+            self._go_on()
+        return False
 
     def _absorb(self, happenings: Iterable[object]) -> None:
         for happening in happenings:
