@@ -83,7 +83,7 @@ INSTANCE = _simple(
 )
 KEY = _simple("key", lambda v: type(v) is str and 0 < len(v) <= 128)
 SHA256 = _simple("sha256", lambda v: type(v) is str and len(v) == 64 and _HEX.issuperset(v))
-MAP = _simple("map", lambda v: type(v) is dict and all(type(k) is str for k in v))
+MAP = _simple("map", lambda v: type(v) is dict and set(map(type, v)) <= {str})
 
 
 def list_of(kind: Kind) -> Kind:

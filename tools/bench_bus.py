@@ -173,7 +173,8 @@ def _compared(row: Callable[..., Row], case: str, present: list[peers.Contender]
     events = case.endswith("events")
     found = []
     for label, share in (("", 49),) if events else ((" p50", 49), (" p99", 98)):
-        values = {name: statistics.quantiles(times, n=100)[share] for name, times in measured.items()}
+        # Not of those who fell out on the way.
+        values = {each.name: statistics.quantiles(measured[each.name], n=100)[share] for each in present}
         for each in present:
             what = f"{reference.how if reference else 'no NATS here'}; here: {each.how}"
             floor = values[reference.name] if reference else 0.0
