@@ -23,10 +23,11 @@ class Violation(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A named kind of value. ``check(value, path)`` returns None or raises Violation."""
+    """A named kind of value. ``check(value, path)`` returns None or raises Violation; what ``accepts`` takes needs no check."""
 
     name: str
     check: Callable[[Any, str], None]
+    accepts: Callable[[Any], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,15 @@ class Field:
 def check_fields(fields: tuple[Field, ...], value: dict[str, Any], path: str) -> None:
     """Check the known fields of a map; unknown ones are ignored."""
     for field in fields:
-        if field.name in value:
-            field.kind.check(value[field.name], f"{path}.{field.name}")
-        elif field.required:
-            raise Violation(f"{path}.{field.name} is missing")
+        name = field.name
+        if name not in value:
+            if field.required:
+                raise Violation(f"{path}.{name} is missing")
+            continue
+        kind, found = field.kind, value[name]
+        accepts = kind.accepts
+        if accepts is None or not accepts(found):  # nearly always all is well, and then nobody needs the path
+            kind.check(found, f"{path}.{name}")
 
 
 def _simple(name: str, accepts: Callable[[Any], bool]) -> Kind:
@@ -53,7 +59,7 @@ def _simple(name: str, accepts: Callable[[Any], bool]) -> Kind:
         if not accepts(value):
             raise Violation(f"{path} is not {name}")
 
-    return Kind(name, check)
+    return Kind(name, check, accepts)
 
 
 def _is_number(value: Any) -> bool:
@@ -77,7 +83,7 @@ INSTANCE = _simple(
 )
 KEY = _simple("key", lambda v: type(v) is str and 0 < len(v) <= 128)
 SHA256 = _simple("sha256", lambda v: type(v) is str and len(v) == 64 and _HEX.issuperset(v))
-MAP = _simple("map", lambda v: type(v) is dict and all(type(k) is str for k in v))
+MAP = _simple("map", lambda v: type(v) is dict and set(map(type, v)) <= {str})
 
 
 def list_of(kind: Kind) -> Kind:

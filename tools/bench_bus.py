@@ -99,6 +99,8 @@ async def _rows(row: Callable[..., Row]) -> list[Row]:
             "qcosd": _qcosd,
             "qcosd, plain": partial(_qcosd, True),
             "bare ZeroMQ": peers.bare_zeromq,
+            "bare ZeroMQ, loop": partial(peers.bare_zeromq, peers.LOOP),
+            "bare ZeroMQ, zmq_proxy": partial(peers.bare_zeromq, peers.PROXY, peers.PROXY_ECHO),
             "NATS": peers.nats,
             "D-Bus": peers.dbus,
             "pyleco": peers.pyleco,
@@ -110,7 +112,8 @@ async def _rows(row: Callable[..., Row]) -> list[Row]:
         found: list[Row] = []
         for size in SIZES:
             found += _compared(row, f"bus {size} B", present, await _trips(present, lambda each: each.ask(size)))  # noqa: B023 - called at once
-        found += _compared(row, "bus ping", present, await _trips(present, lambda each: each.ping()))
+        asked = [each for each in present if each.broker_answers]
+        found += _compared(row, "bus ping", asked, await _trips(asked, lambda each: each.ping()))
         streaming = list(present)
         for size in SIZES:  # last, because dbus-fast 5.2 does not get through a burst of 16 KiB
             rates: dict[str, list[float]] = {each.name: [] for each in streaming}
@@ -170,7 +173,8 @@ def _compared(row: Callable[..., Row], case: str, present: list[peers.Contender]
     events = case.endswith("events")
     found = []
     for label, share in (("", 49),) if events else ((" p50", 49), (" p99", 98)):
-        values = {name: statistics.quantiles(times, n=100)[share] for name, times in measured.items()}
+        # Not of those who fell out on the way.
+        values = {each.name: statistics.quantiles(measured[each.name], n=100)[share] for each in present}
         for each in present:
             what = f"{reference.how if reference else 'no NATS here'}; here: {each.how}"
             floor = values[reference.name] if reference else 0.0
@@ -200,7 +204,7 @@ async def _qcosd(plain: bool = False) -> AsyncIterator[peers.Contender]:
                     await contender.events.aclose()
 
 
-class Qcosd:
+class Qcosd(peers.Contender):
     """The SDK's client, and a plugin of plain pyzmq."""
 
     name = "qcosd"
@@ -242,7 +246,7 @@ class Qcosd:
         return int(event.state["stage"].partition(": ")[2] or 0)
 
 
-class Plain:
+class Plain(peers.Contender):
     """The same without the SDK and its loop: what the daemon itself takes."""
 
     name = "qcosd, plain"

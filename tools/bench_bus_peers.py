@@ -42,6 +42,51 @@ while True:
         else:
             clients.send_multipart([asker, *frames])
 """
+PROXY = """
+import sys, zmq
+context = zmq.Context()
+clients, plugins = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+clients.bind(f"ipc://{sys.argv[1]}/clients"), plugins.bind(f"ipc://{sys.argv[1]}/plugins")
+print("ready", flush=True)
+zmq.proxy(clients, plugins)
+"""
+PROXY_ECHO = """
+import sys, zmq
+bus = zmq.Context().socket(zmq.DEALER)
+bus.connect(f"ipc://{sys.argv[1]}/plugins")
+while True:
+    asker, question = bus.recv_multipart()
+    count, size = map(int, question.split())
+    for _ in range(count):
+        bus.send_multipart([asker, bytes(size)])
+"""
+LOOP = """
+import asyncio, sys, uvloop, zmq
+from qcosd.shell.drain import Drain
+
+async def main():
+    context, loop, peers = zmq.Context(), asyncio.get_running_loop(), {}
+    clients, plugins = context.socket(zmq.ROUTER), context.socket(zmq.ROUTER)
+    clients.bind(f"ipc://{sys.argv[1]}/clients"), plugins.bind(f"ipc://{sys.argv[1]}/plugins")
+    def say(to, frames):
+        to.send_multipart(frames, zmq.NOBLOCK)
+        drains[to].look_again()
+    def asked():
+        if not clients.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            return False
+        peers["asker"], question = clients.recv_multipart(zmq.NOBLOCK)
+        say(plugins, [peers["echo"], question]) if question else say(clients, [peers["asker"], b"pong"])
+        return True
+    def answered():
+        if not plugins.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            return False
+        peers["echo"], answer = plugins.recv_multipart(zmq.NOBLOCK)
+        say(clients, [peers["asker"], answer]) if answer else print("ready", flush=True)
+        return True
+    drains = {clients: Drain(loop, clients, asked, 64), plugins: Drain(loop, plugins, answered, 64)}
+    await asyncio.Event().wait()
+uvloop.run(main())
+"""
 BARE_ECHO = """
 import sys, zmq
 bus = zmq.Context().socket(zmq.DEALER)
@@ -120,6 +165,7 @@ class Contender(Protocol):
 
     name: str
     how: str
+    broker_answers: bool = True  # whether ``ping`` can be asked
 
     async def ask(self, size: int) -> None:
         """One question and its answer of ``size`` bytes."""
@@ -132,25 +178,29 @@ class Contender(Protocol):
 
 
 @asynccontextmanager
-async def bare_zeromq() -> AsyncIterator[Contender]:
+async def bare_zeromq(broker: str = BARE, responder: str = BARE_ECHO) -> AsyncIterator[Contender]:
     with tempfile.TemporaryDirectory(prefix="qcos-b-") as place:
-        echo = _running(sys.executable, "-c", BARE_ECHO, place, ready=False)
-        with echo, _running(sys.executable, "-c", BARE, place), zmq.Context() as context:
+        echo = _running(sys.executable, "-c", responder, place, ready=False)
+        with echo, _running(sys.executable, "-c", broker, place), zmq.Context() as context:
             bus = context.socket(zmq.DEALER)
             bus.linger = 0
             bus.connect(f"ipc://{place}/clients")
-            yield Bare(bus)
+            yield Bare(bus, broker)
             bus.close()
 
 
-class Bare:
-    """What libzmq takes for the same ways, without authentication, protocol, kernel or event loop."""
+class Bare(Contender):
+    """What libzmq takes for the same ways, without authentication, protocol or kernel: the floor of whatever is built on its threads."""
 
-    name = "bare ZeroMQ"
-    how = "no security over ipc, two ROUTERs that hand on what they get, plain pyzmq everywhere"
-
-    def __init__(self, bus: zmq.Socket[bytes]) -> None:
+    def __init__(self, bus: zmq.Socket[bytes], broker: str) -> None:
         self._bus = bus
+        self.name, brokers = {
+            BARE: ("bare ZeroMQ", "two ROUTERs that hand on what they get, read by a Poller"),
+            LOOP: ("bare ZeroMQ, loop", "two ROUTERs that hand on what they get, read in uvloop as the daemon reads its own"),
+            PROXY: ("bare ZeroMQ, zmq_proxy", "zmq_proxy between a ROUTER and a DEALER: no Python in the broker"),
+        }[broker]  # fmt: skip
+        self.how = f"no security over ipc, plain pyzmq at both ends, {brokers}"
+        self.broker_answers = broker != PROXY
 
     async def ask(self, size: int) -> None:
         await self.burst(1, size)
@@ -217,7 +267,7 @@ async def nats() -> AsyncIterator[Contender]:
             await bus.close()
 
 
-class Nats:
+class Nats(Contender):
     """nats-py on both ends."""
 
     name = "NATS"
@@ -252,7 +302,7 @@ async def dbus() -> AsyncIterator[Contender]:
                 bus.disconnect()
 
 
-class DBus:
+class DBus(Contender):
     """dbus-fast on both ends."""
 
     name = "D-Bus"
@@ -299,7 +349,7 @@ async def pyleco() -> AsyncIterator[Contender]:
                 yield Pyleco(bus)
 
 
-class Pyleco:
+class Pyleco(Contender):
     """pyleco's Communicator and MessageHandler."""
 
     name = "pyleco"

@@ -5,6 +5,10 @@ running system. Does any process grow, does it get slower, and does it decode as
 Jobs of SHOTS shots follow one another on one daemon, each shot a batch of its own. What is expected of the outcomes comes from stim and
 pymatching alone: the circuit of a shorter memory that the same system has recorded is sampled and decoded globally, with the system's
 idea of its errors, and its error rate is taken to the length of a shot: errors of blocks of rounds that follow one another flip independently.
+
+The daemon has bounded stores that fill during the first jobs of its life: pages of the journal's database, ends of leases, what the
+collector of reference cycles has not looked at yet. FILL jobs of a few rounds and as many records fill them before the rounds are counted.
+What grows from then on is a leak: the last quarter of the jobs is compared with the one before.
 """
 
 from __future__ import annotations
@@ -22,13 +26,22 @@ from typing import Any
 
 from chaos_world import World
 
+from qcosd.ctl.options import JobOptions
+from qcosd.sdk.client import BlockingClient
+
 DISTANCE, NOISE, DECODER = 5, 2e-3, "pymatching-tempered"
 IDLES = 200  # of d rounds each, in a shot
 SHOTS = 20  # of a job
 # Remembering is no growth, and a thousand jobs and an hour of artifacts would hide what is.
 FORGETFUL = "[limits]\njobs_kept = 4\nartifact_grace = 1.0\ncollect_every = 5.0\n"
 REFERENCE_IDLES, REFERENCE_SHOTS = 20, 50_000
-GROWTH_AFTER = 0.1  # share of the jobs after which memory is expected to be what it stays
+FILL = 200  # jobs; from the 150th on a daemon that was watched for 800 of them grew by 0.3 kB a job
+GROWTH, GROWTH_MB = (
+    0.01,
+    0.5,
+)  # from one quarter to the next, above which a process is said to grow: the larger of the two
+DRIFT = 1.1  # times as long in the last tenth as in the first, above which it is said to get slower
+SIGMAS = 3.0  # between the shots that are wrong and those that should be
 ROUNDS = 10_000_000
 
 Row = dict[str, Any]
@@ -41,6 +54,7 @@ def rows(row: Callable[..., Row], bench: Any, rounds: int) -> list[Row]:
         program = _program(world.home, IDLES)
         expected, uncertain, bare = _expected(world, bench)
         _run(world, bench, program, 1, shots=2)  # templates are built, libraries loaded
+        _fill(world)
         resident: list[dict[str, float]] = []
         seconds: list[float] = []
         medians: list[float] = []
@@ -74,16 +88,41 @@ def rows(row: Callable[..., Row], bench: Any, rounds: int) -> list[Row]:
         row("soak latency", statistics.median(medians[-tenth:]), "us", statistics.median(medians[:tenth]), "p50 of windows in the first tenth (bins of 1, 2, 5)"),
         row("soak wrong", wrong / shots, "a shot", expected, f"stim + pymatching, global; {shots} shots, one sigma of the difference {sigma:.4f}"),
     ]  # fmt: skip
-    start = resident[min(jobs - 2, int(jobs * GROWTH_AFTER))]
+    found += _verdicts(row, resident, (last / first, drift), (wrong / shots, expected, sigma))
     for name, used in sorted(spent.items()):
         if used > 0.01 * elapsed:
             found.append(
                 row(f"soak {name} CPU", 1e6 * used / done, "us/round", 1e6 * elapsed / done, "time that passed")
             )
     for name in sorted(resident[-1]):
-        what = f"after {100 * GROWTH_AFTER:.0f} % of {jobs} jobs"
-        found.append(row(f"soak {name}", resident[-1][name], "MB", start.get(name, 0.0), what))
+        found.append(row(f"soak {name}", resident[-1][name], "MB", resident[0].get(name, 0.0), f"after the first of {jobs} jobs"))  # fmt: skip
     return found
+
+
+def _verdicts(
+    row: Callable[..., Row], resident: list[dict[str, float]], drifts: tuple[float, float], errors: tuple[float, float, float]
+) -> list[Row]:  # fmt: skip
+    """The three things that the case is for. ``drifts``: last to first tenth, as it is and beside bare decoding: a machine that gets
+    busier raises the first, one that gets quieter the second, and a system that gets slower both. ``errors``: found, expected, sigma."""
+    quarter = max(1, len(resident) // 4)
+    grown, allowed, name = 0.0, GROWTH_MB, "nobody"
+    for each in resident[-1]:
+        before, after = (
+            statistics.median(sizes.get(each, 0.0) for sizes in part)
+            for part in (resident[-2 * quarter : -quarter], resident[-quarter:])
+        )
+        bound = max(GROWTH_MB, GROWTH * before)
+        if (after - before) / bound > grown / allowed:
+            grown, allowed, name = after - before, bound, each
+    drift = min(drifts)
+    share, expected, sigma = errors
+    away = abs(share - expected) / sigma if sigma else math.inf
+    flat = "flat" if grown <= allowed else "NOT FLAT"
+    return [
+        row("soak memory: verdict", grown, "MB", allowed, f"{flat}: what {name}, the worst, grew by from the third quarter of the jobs to the last; what is allowed"),
+        row("soak latency: verdict", drift, "", DRIFT, f"{'no drift' if drift <= DRIFT else 'DRIFTS'}: last to first tenth, the lower of as it is and beside bare decoding; what is allowed"),
+        row("soak errors: verdict", away, "sigma", SIGMAS, f"{'as expected' if away <= SIGMAS else 'NOT AS EXPECTED'}: how far the share of wrong shots is from what it should be; what is allowed"),
+    ]  # fmt: skip
 
 
 def done_rounds(document: dict[str, Any]) -> int:
@@ -105,6 +144,17 @@ def _run(world: World, bench: Any, program: Path, seed: int, *words: str, shots:
         world.runtime, "run", str(program), "--shots", str(shots), "--seed", str(seed), *options, *words
     )
     return document
+
+
+def _fill(world: World) -> None:
+    """What is bounded and grows with jobs is full after these."""
+    options = JobOptions(shots=SHOTS, distance=3, noise=NOISE, batch=1, seed=1, decoder=DECODER)
+    text = _program(world.home, 1).read_bytes()
+    for number in range(FILL):
+        with BlockingClient(world.runtime) as client:
+            job = client.submit(options.validated("fill.qasm", f"fill-{number}"), {"source": client.put(text)})
+            if (state := client.wait(job)["state"]) != "done":
+                sys.exit(f"soak: job {job} is {state}")
 
 
 def _expected(world: World, bench: Any) -> tuple[float, float, Callable[[], Any]]:

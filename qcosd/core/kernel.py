@@ -265,6 +265,7 @@ class Kernel:
 
     def _ended(self, incarnation: int, reason: str, now: float) -> None:
         instance = self.supervisor.of_incarnation(incarnation)
+        self.scheduler.leases.forget(incarnation)
         if instance is None:
             self.supervisor.stray_exited(incarnation, reason, now)
             return

@@ -6,9 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcosd.core.components import Instance
+from qcosd.core.events import Limits
 from qcosd.core.work import Lease
 
-SETTLED_KEPT = 4096  # leases whose end is remembered, to acknowledge repeats
+# Leases whose end is remembered of an incarnation, to acknowledge repeats: it repeats what it has not heard the answer to, and has
+# no more than that many unanswered.
+SETTLED_KEPT = Limits().requests
 
 
 @dataclass(eq=False, slots=True)
@@ -26,7 +29,9 @@ class Leases:
 
     def __init__(self) -> None:
         self._of: dict[int, dict[tuple[int, int], Lease | Stranger]] = {}  # incarnation -> its leases
-        self._settled: dict[tuple[int, int], int] = {}  # (lease, epoch) -> incarnation that ended it
+        self._settled: dict[
+            int, dict[tuple[int, int], None]
+        ] = {}  # incarnation -> leases that it has ended, as (lease, epoch)
         self._touched: set[int] = set()  # incarnations whose leases have changed since they were taken
         self.last = 0  # number given out last, of a lease or a grant
 
@@ -48,9 +53,10 @@ class Leases:
         if not self._of[lease.incarnation]:
             del self._of[lease.incarnation]
         if settled:
-            self._settled[name] = lease.incarnation
-            if len(self._settled) > SETTLED_KEPT:
-                del self._settled[next(iter(self._settled))]
+            kept = self._settled.setdefault(lease.incarnation, {})
+            kept[name] = None
+            if len(kept) > SETTLED_KEPT:
+                del kept[next(iter(kept))]
 
     def get(self, number: int, epoch: int, incarnation: int) -> Lease | Stranger | None:
         """The lease that the incarnation holds under these numbers."""
@@ -58,7 +64,16 @@ class Leases:
 
     def was_settled(self, number: int, epoch: int, incarnation: int) -> bool:
         """Whether that incarnation has ended that lease before."""
-        return self._settled.get((number, epoch)) == incarnation
+        return (number, epoch) in self._settled.get(incarnation, ())
+
+    def forget(self, incarnation: int) -> None:
+        """An incarnation has ended: it repeats nothing."""
+        self._settled.pop(incarnation, None)
+
+    @property
+    def remembered(self) -> int:
+        """Leases whose end is remembered."""
+        return sum(map(len, self._settled.values()))
 
     def load(self, incarnation: int) -> int:
         """Leases that occupy an incarnation."""

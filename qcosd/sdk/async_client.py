@@ -11,7 +11,6 @@ async with Client() as client:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
@@ -19,6 +18,7 @@ from typing import Any, Self, TypeVar
 
 import zmq
 
+from qcosd.frames import readable, receive
 from qcosd.protocol import ProtocolError, Type
 from qcosd.sdk import calls
 from qcosd.sdk.client import CONNECT_GRACE, RECONNECT_AFTER, TIMEOUT, USER, absence
@@ -113,8 +113,8 @@ class Client:
             self._context = None
 
     def _hang_up(self) -> None:
-        for readable in self._readables:
-            readable.close()
+        for each in self._readables:
+            each.close()
         if self._dealer is not None:
             self._dealer.close()
         self._readables, self._dealer = [], None
@@ -127,7 +127,8 @@ class Client:
         if token is not None and self._context is not None:
             self._dealer = Dealer(self._context, f"ipc://{self.runtime_dir / CLIENTS_SOCKET}", USER, token)
             self._readables = [
-                Readable(self._loop, socket, self._receive) for socket in (self._dealer.socket, self._dealer.monitor)
+                Readable(self._loop, self._dealer.socket, self._receive),
+                Readable(self._loop, self._dealer.monitor, self._notice),
             ]
 
     def _receive(self) -> bool:
@@ -135,9 +136,6 @@ class Client:
             return False
         frames = self._dealer.receive()
         if frames is None:
-            if self._dealer.changed() is False and self._session.welcomed:
-                self._reconnect()
-                self._go_on()
             return False
         try:
             self._absorb(self._session.receive(frames, self._loop.time()))
@@ -146,6 +144,15 @@ class Client:
             return False
         self._go_on()
         return True
+
+    def _notice(self) -> bool:
+        """Whether the kernel is there has changed, perhaps. What it has said before comes first."""
+        while self._receive():
+            pass
+        if self._dealer is not None and self._dealer.changed() is False and self._session.welcomed:
+            self._reconnect()
+            self._go_on()
+        return False
 
     def _absorb(self, happenings: Iterable[object]) -> None:
         for happening in happenings:
@@ -349,9 +356,7 @@ class _Feed:
     def receive(self) -> list[bytes] | None:
         if self._socket is None:
             return None
-        with contextlib.suppress(zmq.Again):
-            return self._socket.recv_multipart(zmq.NOBLOCK)
-        return None
+        return receive(self._socket) if readable(self._socket) else None
 
     async def wait(self, grace: float) -> None:
         """Until there may be an event.  Raises RequestFailed if the subscription is not granted within ``grace``."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import zmq
 
+from qcosd.frames import readable, receive, send
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -32,11 +34,6 @@ def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, user: str, passw
     socket.setsockopt_string(zmq.PLAIN_USERNAME, user)
     socket.setsockopt_string(zmq.PLAIN_PASSWORD, password)
     return socket
-
-
-def _readable(socket: zmq.Socket[bytes]) -> bool:
-    """Whether a message is there. Asking costs a third of the exception that a read of nothing raises."""
-    return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
 def subscriber(
@@ -76,7 +73,7 @@ class Dealer:
     def changed(self) -> bool | None:
         """Whether the peer is there, if that has changed since the last call: True (perhaps another one), False, None."""
         there: bool | None = None
-        while _readable(self.monitor):
+        while readable(self.monitor):
             frames = self.monitor.recv_multipart(zmq.NOBLOCK)
             there = _EVENT.unpack_from(frames[0])[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED
         return there
@@ -94,7 +91,7 @@ class Dealer:
         """Try what is left again; True if nothing is left."""
         while self._backlog:
             try:
-                self.socket.send_multipart(self._backlog[0], zmq.NOBLOCK)
+                send(self.socket, self._backlog[0])
             except zmq.Again:
                 return False
             self._backlog.popleft()
@@ -102,7 +99,7 @@ class Dealer:
 
     def receive(self) -> list[bytes] | None:
         """The next message, None if there is none yet."""
-        return self.socket.recv_multipart(zmq.NOBLOCK) if _readable(self.socket) else None
+        return receive(self.socket) if readable(self.socket) else None
 
     def close(self, linger: float = 0.0) -> None:
         """Close; what is queued has ``linger`` seconds to leave."""
@@ -126,12 +123,16 @@ class Readable:
         self._descriptor = socket.fileno()
         self._scheduled: asyncio.Handle | None = None
         self._closed = False
+        self._reading = False
+        self._again = False  # while reading: the socket was used since the last ``drain`` began
         loop.add_reader(self._descriptor, self._run)
         self.look()
 
     def look(self) -> None:
         """Read soon, whether the descriptor says so or not."""
-        if self._scheduled is None and not self._closed:
+        if self._reading:
+            self._again = True  # the reading under way will see
+        elif self._scheduled is None and not self._closed:
             self._scheduled = self._loop.call_soon(self._run)
 
     def close(self) -> None:
@@ -145,7 +146,15 @@ class Readable:
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
-        for _ in range(_BUDGET):
-            if self._closed or not self._drain():
-                return
-        self.look()  # let others have their turn
+        self._reading = True
+        try:
+            for _ in range(_BUDGET):
+                self._again = False
+                if self._closed or not self._drain():
+                    break
+            else:
+                self._again = True  # let others have their turn
+        finally:
+            self._reading = False
+        if self._again:
+            self.look()

@@ -186,10 +186,17 @@ class Session:
         """
         self._last_id += 1
         id = self._last_id
-        _encode(Message(request.type, request.body, id, payload=request.payload))
+        if not self.welcomed or self._sent < len(self._calls) or self._sent >= self.limits.requests:
+            _encode(
+                Message(request.type, request.body, id, payload=request.payload)
+            )  # it is sent later: look at it now
         due = None if request.timeout is None else now + request.timeout
         self._calls[id] = _Call(request, due, lost=not self.welcomed)
-        self._send_calls(now)
+        try:
+            self._send_calls(now)
+        except Exception:
+            self._close(id)
+            raise
         return id
 
     def abandon(self, call: int) -> None:

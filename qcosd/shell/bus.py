@@ -14,6 +14,7 @@ from typing import Protocol
 
 import zmq
 
+from qcosd.frames import readable, rest, send
 from qcosd.protocol import MAX_FRAME
 from qcosd.shell.connections import Connection, Connections
 from qcosd.shell.drain import Drain
@@ -83,7 +84,7 @@ class Bus:
         """Queue a message for a connection. Never blocks, never drops silently."""
         self._drain.look_again()
         try:
-            self._socket.send_multipart([routing, *frames], zmq.NOBLOCK)
+            send(self._socket, [routing, *frames])
         except zmq.Again:
             return Sent.FULL
         except zmq.ZMQError as error:
@@ -102,10 +103,7 @@ class Bus:
     def drain_now(self) -> None:
         """Read what is waiting, up to the budget. Called before a deadline is evaluated, so that a message that has arrived in
         time counts as in time."""
-        for _ in range(self._limits.budget):
-            if not self._receive():
-                return
-        self._drain.look_again()
+        self._drain.now()
 
     def close(self, linger: float = 0.0) -> None:
         """Unbind and close. Queued messages have `linger` seconds to leave after this call."""
@@ -118,13 +116,11 @@ class Bus:
     def _receive(self) -> bool:
         if self._ahead is not None:
             self._ahead()
-        # Most looks find nothing, and an exception costs thrice as much as the question.
-        if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if not readable(self._socket):
             self._connections.read_empty()
             return False
         first = self._socket.recv(zmq.NOBLOCK, copy=False)
-        # All frames of a message have arrived when its first one has.
-        frames = self._socket.recv_multipart(zmq.NOBLOCK) if first.more else []
+        frames = rest(self._socket, first, [])
         connection = self._connections.of(first, first.bytes)
         if not self._expelled or connection not in self._expelled:
             self._listener.received(connection, frames)

@@ -3,7 +3,8 @@
 
 A ZeroMQ descriptor is edge-triggered: it becomes readable once and stays silent until the socket has been read empty. Any
 operation on the socket, a send included, may consume that edge while messages wait. Hence two rules, kept here in one place:
-read until there is nothing left, and look again after every send.
+read until there is nothing left, and look again after every send. A send while the socket is being read is looked at by that reading
+itself, unless it was the last thing that happened.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import zmq
 class Drain:
     """Calls `receive` until it says the socket is empty, at most `budget` times before other work gets its turn.
 
-    `receive()` reads one message without blocking and returns False when there was none.
+    `receive()` reads one message without blocking and returns False when there was none, which it asks the socket itself.
     """
 
     def __init__(
@@ -26,14 +27,18 @@ class Drain:
         self._budget = budget
         self._scheduled: asyncio.Handle | None = None
         self._closed = False
+        self._reading = False
+        self._again = False  # while reading: the socket was used since the last `receive` began
         self._descriptor = socket.fileno()
-        loop.add_reader(self._descriptor, self._wake)
+        loop.add_reader(self._descriptor, self.now)
         self.look_again()  # the edge may have come before the reader was there
 
     def look_again(self) -> None:
-        """Read the socket at the next turn of the loop, whether or not its descriptor says so. Call after each send."""
-        if self._scheduled is None and not self._closed:
-            self._scheduled = self._loop.call_soon(self._wake)
+        """Read the socket at the next turn of the loop, whether or not its descriptor says so. Call at each send."""
+        if self._reading:
+            self._again = True
+        elif self._scheduled is None and not self._closed:
+            self._scheduled = self._loop.call_soon(self.now)
 
     def close(self) -> None:
         """Stop reading. Call before the socket is closed."""
@@ -43,11 +48,20 @@ class Drain:
             self._scheduled.cancel()
             self._scheduled = None
 
-    def _wake(self) -> None:
+    def now(self) -> None:
+        """Read what is waiting, up to the budget."""
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
-        for _ in range(self._budget):
-            if self._closed or not self._receive():
-                return
-        self.look_again()
+        self._reading = True
+        try:
+            for _ in range(self._budget):
+                self._again = False
+                if self._closed or not self._receive():
+                    break
+            else:
+                self._again = True
+        finally:
+            self._reading = False
+        if self._again:
+            self.look_again()

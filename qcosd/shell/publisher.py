@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import zmq
 
+from qcosd.frames import readable, send
 from qcosd.shell.bus import BusLimits, server_socket
 from qcosd.shell.connections import Connection, Connections
 from qcosd.shell.drain import Drain
@@ -48,7 +49,7 @@ class Publisher:
         """Send [topic, *frames] to its subscribers. Never blocks; a subscriber whose queue is full misses the event."""
         self._drain.look_again()
         with contextlib.suppress(zmq.Again):
-            self._socket.send_multipart([topic.encode(), *frames], zmq.NOBLOCK)
+            send(self._socket, [topic.encode(), *frames])
 
     def subscribe(self, topic: str, on: bool) -> None:
         """Grant the request that is being asked: libzmq applies this to the connection whose request was read last."""
@@ -64,11 +65,10 @@ class Publisher:
     def _receive(self) -> bool:
         if self._ahead is not None:
             self._ahead()
-        try:
-            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
-        except zmq.Again:
+        if not readable(self._socket):
             self._connections.read_empty()
             return False
+        frame = self._socket.recv(zmq.NOBLOCK, copy=False)
         if frame.more:
             self._socket.recv_multipart(zmq.NOBLOCK)
             return True  # a request has one frame, and nobody but the kernel publishes
