@@ -19,7 +19,6 @@ RECONNECT_MS = 20
 RECONNECT_MAX_MS = 160  # a daemon that is back is found within this; looking for it costs next to nothing
 HIGH_WATER = 1000
 _BUDGET = 64
-_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)  # members of an enum would triple what asking costs
 _EVENT = struct.Struct("=H")  # how the first frame of a monitor's message begins
 
 
