@@ -170,7 +170,7 @@ _RULES: dict[RecordType, Rule] = {
     ),
     _T.JOB_ACCEPTED: (lambda record: (_own(record), ("kernel", "jobs")), _job_accepted),
     **{kind: (lambda record: (_own(record),), _job) for kind in JOB_RULES},
-    _T.LEASE: (lambda record: (_own(record), ("kernel", "numbers")), _lease),
+    **{kind: (lambda record: (_own(record), ("kernel", "numbers")), _lease) for kind in (_T.LEASE, _T.AIDE)},
     _T.JOB_ENDED: (lambda record: (_own(record), ("history", record.body["job"])), _job_ended),
     _T.JOB_FORGOTTEN: (lambda record: tuple(("history", name) for name in record.body["jobs"]), _job_forgotten),
     _T.KEY_BEGUN: (lambda record: (("begun", _key(record)),), _key_begun),

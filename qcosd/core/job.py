@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from qcosd.core.aide import lent, part_ended, returned
 from qcosd.core.batches import Batches
 from qcosd.core.demand import Plan, Provider, Step
 from qcosd.core.provenance import Guilty, Source, tainted
@@ -217,6 +218,7 @@ class Job:
         work = self.works.get((body["batch"], body["op"]))
         if work is not None:
             work.live = [lease for lease in work.live if (lease.number, lease.epoch) != (body["lease"], body["epoch"])]
+            part_ended(work)
             self._retire(work)
 
     def _retire(self, work: Work) -> None:
@@ -228,6 +230,7 @@ class Job:
         """Leases of a work item are given up, because somebody died (``died``, ``blamed``), or for another reason."""
         work = self.works[body["batch"], body["op"]]
         work.live = [lease for lease in work.live if lease.index not in body["parts"]]
+        part_ended(work)
         self.restarts += body.get("died", False)
         work.deaths += body.get("blamed", False)
         work.strikes += body.get("struck", False)
@@ -334,6 +337,8 @@ _RULES: dict[RecordType, Callable[[Job, dict[str, Any], float], None]] = {
     RecordType.LEASE: Job._leased,
     RecordType.LEASE_END: Job._lease_ended,
     RecordType.WORK_BACK: Job._work_back,
+    RecordType.AIDE: lent,
+    RecordType.AIDE_BACK: returned,
     RecordType.OUTPUT: Job._output,
     RecordType.FENCE: Job._fenced,
     RecordType.DROPPED: Job._dropped,

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Any
 
+from qcosd.core.aide import Aide
 from qcosd.core.batches import Batches
 from qcosd.core.demand import Step
 from qcosd.core.job import Fence, Job
@@ -42,7 +43,7 @@ def body_of(job: Job) -> dict[str, Any]:
         "submitted": job.submitted,
         "artifacts": dict(job.artifacts),
         "steps": [step.table() for step in job.steps],
-        "works": [_work_body(work, place(work.step)) for work in job.works.values()],
+        "works": [_work_body(work, place) for work in job.works.values()],
         "chosen": dict(job.chosen),
         "fences": {name: list(fence) for name, fence in job.fences.items()},
         "sources": [
@@ -106,9 +107,9 @@ def _batches(body: dict[str, Any], target: str) -> Batches:
     return batches
 
 
-def _work_body(work: Work, place: int) -> dict[str, Any]:
-    return {
-        "step": place,
+def _work_body(work: Work, place: Callable[[Step], int]) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "step": place(work.step),
         "batch": work.batch,
         "numbers": list(work.numbers),
         "grant": work.grant,
@@ -120,12 +121,25 @@ def _work_body(work: Work, place: int) -> dict[str, Any]:
         "delivered": work.delivered,
         "live": [[lease.index, lease.epoch, lease.incarnation] for lease in work.live],
     }
+    if work.aides:
+        body["aides"] = [[*key, aide.finished, _work_body(aide, place)] for key, aide in work.aides.items()]
+    return body
 
 
 def _work(job: Job, body: dict[str, Any]) -> Work:
-    work = Work(job, job.steps[body["step"]], body["batch"], tuple(body["numbers"]), body["grant"], body["epoch"])
+    work = Work(job, job.steps[body["step"]], body["batch"])
+    _fill(work, body)
+    for index, number, finished, table in body.get("aides", ()):
+        step = job.steps[table["step"]]
+        aide = Aide(job=job, step=step, batch=work.batch, host=work, index=index, number=number, finished=finished)
+        _fill(aide, table)
+        work.aides[index, number] = aide
+    return work
+
+
+def _fill(work: Work, body: dict[str, Any]) -> None:
+    work.numbers, work.grant, work.epoch = tuple(body["numbers"]), body["grant"], body["epoch"]
     work.incarnations, work.deaths, work.strikes = tuple(body["incarnations"]), body["deaths"], body["strikes"]
     work.preemptions, work.delivered = body["preemptions"], body["delivered"]
     live: Iterable[list[int]] = body["live"]
     work.live = [Lease(work.numbers[i], epoch, work, i, incarnation) for i, epoch, incarnation in live]
-    return work

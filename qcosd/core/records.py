@@ -39,6 +39,8 @@ class RecordType(IntEnum):
     DEGRADED = 21
     JOB_FORGOTTEN = 22
     HOLD = 24  # a job waits for a component that is not there (`cause`), or does so no more
+    AIDE = 25  # somebody is given a further part of a running batch, to help
+    AIDE_BACK = 26  # and has ended, or is taken back
     REQUEST_KEY = 30
     KEYS_FORGOTTEN = 31
     KEY_BEGUN = 32  # what a keyed request asks for is about to be done; its reply comes later
@@ -53,7 +55,7 @@ UPGRADES: dict[tuple[RecordType, int], Upgrade] = {}
 CRASH_SAFE = frozenset(
     {
         RecordType.INCARNATION, RecordType.INCARNATION_PID, RecordType.INCARNATION_END, RecordType.STEP, RecordType.LEASE,
-        RecordType.LEASE_END, RecordType.WORK_BACK, RecordType.HOLD, RecordType.JOB_FORGOTTEN, RecordType.KEYS_FORGOTTEN,
+        RecordType.LEASE_END, RecordType.WORK_BACK, RecordType.AIDE, RecordType.AIDE_BACK, RecordType.HOLD, RecordType.JOB_FORGOTTEN, RecordType.KEYS_FORGOTTEN,
     }
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from qcosd.core.aide import Aide
 from qcosd.core.alarms import Alarms
 from qcosd.core.blame import Verdict, verdict
 from qcosd.core.blobs import Blobs
@@ -45,6 +46,7 @@ class Reports:
         self._scheduler = scheduler
         self._works = scheduler.works
         self._leases = scheduler.leases
+        self._aides = scheduler.aides
         self._attempts = attempts
 
     @property
@@ -74,13 +76,15 @@ class Reports:
             lease.check(outputs, self._blobs.has)
             if lease.delivers:
                 self._jobs.deliver(work, outputs, facts, summary, now)
-            elif facts and not work.delivered:
+            elif facts and not work.delivered and not work.helps:
                 self._jobs.note(work, lease.part.operation.name, facts, now)
         except (Refused, SummaryError) as breach:
-            self._settle(lease, now)
+            self._settle(lease, now, error=str(breach))
             self._judge(lease, error_table("wrong_output", str(breach)), now)
             raise Refused("wrong_output", str(breach)) from None
         self._settle(lease, now)
+        if work.helps:
+            return
         if lease.delivers:
             self._scheduler.delivered(work, now)
             if job.state not in ENDED:
@@ -95,8 +99,8 @@ class Reports:
             return
         lease = self._current(number, epoch, incarnation, failing=error["name"] not in NOT_NOW)
         work = lease.work
-        self._settle(lease, now)
-        if work.delivered or work.job.state in ENDED:
+        self._settle(lease, now, error=error["message"] or error["name"])
+        if work.helps or work.delivered or work.job.state in ENDED:
             return
         if error["name"] in ("wrong_input", "wrong_output") or lease.cut_short(error):
             self._judge(lease, error, now)
@@ -138,6 +142,8 @@ class Reports:
             elif isinstance(lease, Lease) and not row["finished"] and self._missed_grant(lease, row["stream"]):
                 # It has missed a GRANT, whose secret nobody remembers: the consumer begins anew, with a fresh grant.
                 self._scheduler.again(lease.work, "a grant was lost", now, parts=None if lease.delivers else (0,))
+            elif isinstance(lease, Lease) and not row["finished"]:
+                self._aides.compare(lease, {aide["grant"]: aide["epoch"] for aide in row.get("aides", ())}, now)
         for (number, epoch), row in named.items():
             if not row["finished"]:
                 self._works.expel(number, epoch, instance.incarnation, "the kernel does not know it", now)
@@ -157,7 +163,9 @@ class Reports:
         if isinstance(lease, Stranger) or lease.revoked:
             return self._supervisor.of_incarnation(lease.incarnation)
         work = lease.work
-        if work.job.state in ENDED:
+        if isinstance(work, Aide):
+            self._aides.expire(work, lease, now)
+        elif work.job.state in ENDED:
             self._works.revoke(lease, "the job has ended", now)
         elif work.delivered:
             self._scheduler.again(work, "the result is here", now, parts=(lease.index,))
@@ -169,13 +177,14 @@ class Reports:
 
     def lost(self, instance: Instance, reason: str, now: float, *, blamed: bool = True) -> bool:
         """A plugin has died: its leases go back. Whether it had any in hand, which then pay for the death, unless it is not ``blamed``
-        on anybody: it ended because it was told to, or for what it delivered to some job, or nobody knows why."""
+        on anybody: it ended because it was told to, or for what it delivered to some job, or nobody knows why. Who only helped pays
+        for itself."""
         held = self._free(instance.incarnation)
         ours = blamed and instance.wanted and not instance.reborn and not instance.guilty
         in_force = [lease for lease in held if isinstance(lease, Lease) and not lease.revoked]
         why = {"blamed": ours and not instance.outside, "struck": ours and instance.outside}
         self._lose(in_force, f"{instance.name}: {reason}", instance.log, now, died=True, **why)
-        return bool(held)
+        return not all(isinstance(lease, Lease) and lease.work.helps for lease in held)
 
     def abandon(self, incarnation: int, reason: str, now: float) -> None:
         """A plugin of an earlier boot has not outlived it. Nobody pays for that."""
@@ -191,14 +200,17 @@ class Reports:
 
     def _lose(self, leases: list[Lease], reason: str, log: Iterable[str], now: float, **why: bool) -> None:
         """Leases have gone with their plugin, or never reached it. ``log``: what it printed last."""
-        for work in dict.fromkeys(lease.work for lease in leases):
+        paid = why.get("blamed") or why.get("struck")
+        for lease in leases:
+            if isinstance(lease.work, Aide):
+                self._aides.lost(lease.work, lease, reason, now, failed=bool(paid))
+        for work in dict.fromkeys(lease.work for lease in leases if not lease.work.helps):
             indices = {lease.index for lease in leases if lease.work is work}
             if work.job.state in ENDED or work.name not in work.job.works:
                 continue
             if work.delivered:
                 self._scheduler.again(work, reason, now, parts=tuple(indices))
                 continue
-            paid = why.get("blamed") or why.get("struck")
             if paid and (work.others is None or not work.deaths + work.strikes):
                 work.others = self._scheduler.done_by_others(work)
             streams = len(work.step.parts) > 1 and work.step.parts[1].operation.resumes
@@ -220,9 +232,10 @@ class Reports:
 
     def _judge(self, lease: Lease, error: dict[str, Any], now: float) -> None:
         """Something delivered was wrong: go on without whoever did it."""
-        job, found = lease.work.job, verdict(lease, error)
-        if job.state in ENDED:
+        job = lease.work.job
+        if job.state in ENDED or lease.work.helps:
             return
+        found = verdict(lease, error)
         if found.component is None:
             table = error_table("bad_input", found.reason, error.get("details"))
             self._scheduler.finish(job, JobState.FAILED, now, {**table, "chain": [lease.place]})
@@ -248,6 +261,8 @@ class Reports:
             raise Refused("late", f"lease {number} epoch {epoch} is not in force")
         return lease
 
-    def _settle(self, lease: Lease, now: float) -> None:
-        self._works.settle(lease, now)
+    def _settle(self, lease: Lease, now: float, *, error: str = "") -> None:
+        self._works.settle(lease, now, well=not error)
+        if isinstance(lease.work, Aide):
+            self._aides.settled(lease.work, lease, now, error=error)
         self._scheduler.stir()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
+from qcosd.core.aides import Aides, Unsent
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
 from qcosd.core.checks import Checks
@@ -49,6 +50,8 @@ class Scheduler:
         self.planner = Planner(supervisor)
         self._checks = Checks(supervisor, jobs)
         self.works = Works(outbox, alarms, jobs, supervisor.address_of, limits.revoke_grace)
+        self.aides = Aides(outbox, entropy, jobs, supervisor, blobs, self.works, streams)
+        self._unsent: Unsent = {}
         self._urgency = Urgency(limits.ageing_period)
         self._done: Counter[str] = Counter()  # service -> work that has delivered in this boot
         self._stirred = True  # whether there may be work that could start since the last ``fill``
@@ -71,6 +74,8 @@ class Scheduler:
 
         for job in self._urgency.first(fits, now):
             self._give(job, free, now)
+        self.aides.staff(self._unsent, now)
+        self._send()
         for job in islice(self._urgency.first(lambda needs: not fits(needs), now), ROOM):
             self._make_room(job, free, now)
 
@@ -187,21 +192,33 @@ class Scheduler:
         for lease in [*fresh, *kept]:
             address = self._supervisor.address_of(lease.incarnation)
             stream = lease.stream(self._streams, secret) if secret else None
-            if lease in kept:
-                self.works.watch(lease, now)
-                kind, body = Type.GRANT, {"lease": lease.number, "epoch": lease.epoch, "stream": stream}
-            else:
-                kind, body = Type.LEASE, lease.body(stream, self._blobs.size)
+            if lease not in kept:
+                self._unsent[lease] = lease.body(stream, self._blobs.size)
+                continue
+            self.works.watch(lease, now)
             if address is not None:  # else it is away, and hears of it when it is back
-                self._outbox.send(Channel.PLUGINS, address, kind, body)
+                body = {"lease": lease.number, "epoch": lease.epoch, "stream": stream}
+                self._outbox.send(Channel.PLUGINS, address, Type.GRANT, body)
+        self.aides.expect(work)
         self._jobs.enter(job, JobState.BOOTING if job.running is None else JobState.RUNNING)
         self.show(job)
         self._queue(job, now)
 
+    def _send(self) -> None:
+        """Tell of the new leases, with the aides that were found for them."""
+        for lease, body in self._unsent.items():
+            if (address := self._supervisor.address_of(lease.incarnation)) is not None:
+                self._outbox.send(Channel.PLUGINS, address, Type.LEASE, body)
+        self._unsent = {}
+
     def _make_room(self, job: Job, free: Counter[str], now: float) -> None:
-        """Something urgent does not fit: ask for one more process, else take a lease back from a job of a lower class."""
+        """Something urgent does not fit: let those make way who only help, or ask for one more process, else take a lease back from
+        a job of a lower class."""
         for work in self._ready(job, now):
-            for component in [name for name, count in _load(work).items() if free[name] < count]:
+            lacking = {name: count - free[name] for name, count in _load(work).items() if free[name] < count}
+            if self.aides.make_way(lacking, now):
+                return
+            for component in lacking:
                 if not self._supervisor.want_more(component, now):
                     self._preempt(component, job, now)
             return
@@ -217,7 +234,8 @@ class Scheduler:
             return  # room is being made
         victims = [
             lease for lease in held
-            if isinstance(lease, Lease) and lease.part.operation.preempt == "kill" and not lease.work.delivered
+            if isinstance(lease, Lease) and lease.part.operation.preempt == "kill"
+            and not lease.work.delivered and not lease.work.helps
             and lease.work.preemptions < PREEMPTIONS and lease.work.job.terms.priority < urgent.terms.priority
         ]  # fmt: skip
         if victims:
@@ -287,9 +305,11 @@ class Scheduler:
         """Take what the journal has of work in hand, and find what each job needs. ``last``: number given out last."""
         self.leases.last = last
         for job in list(self._jobs.active.values()):
-            for lease in [lease for work in job.works.values() for lease in work.live]:
-                self.leases.add(lease)
-                self.works.watch(lease, now)
+            for work in job.works.values():
+                self.aides.expect(work)
+                for lease in work.leases:
+                    self.leases.add(lease)
+                    self.works.watch(lease, now)
 
     def show(self, job: Job) -> None:
         """Find how much of a job is done, and publish it."""

@@ -7,7 +7,7 @@ long all the same, the middle goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,15 @@ class Story:
             del self.entries[BEGINNING]
             self.left_out += 1
 
+    def sum_up(self, at: float, event: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Something of which there is one entry, however often and with whatever in between; ``change`` makes its fields of those
+        that it has so far."""
+        for entry in self.entries:
+            if entry[1] == event:
+                entry[2:] = [change(entry[2]), entry[3] + 1, at]
+                return
+        self.tell(at, event, **change({}))
+
     def body(self) -> dict[str, Any]:
         """What a snapshot has of it."""
         return {"entries": [list(entry) for entry in self.entries], "left_out": self.left_out}
@@ -70,6 +79,10 @@ def tell(job: Job, kind: RecordType, body: dict[str, Any], at: float) -> None:
     match kind:
         case RecordType.LEASE:
             _tell_lease(job, body, at)
+        case RecordType.AIDE:
+            _tell_help(job, body, at)
+        case RecordType.AIDE_BACK if body.get("failed"):
+            job.story.sum_up(at, "helped", lambda told: {**told, "failures": told.get("failures", 0) + 1})
         case RecordType.WORK_BACK:
             work = job.works[body["batch"], body["op"]]
             if not work.delivered:  # else somebody who was left over has gone
@@ -109,6 +122,18 @@ def _tell_lease(job: Job, body: dict[str, Any], at: float) -> None:
         job.story.tell(at, "batches_given", op=step.name, who=who)
     else:
         job.story.tell(at, "given", op=step.name, batch=batch, epoch=body["epoch"], who=who)
+
+
+def _tell_help(job: Job, body: dict[str, Any], at: float) -> None:
+    """Workers that help: the most at a time, and how often one failed."""
+    aides = job.works[body["batch"], body["op"]].aides
+    others = [number for (index, number), aide in aides.items() if aide.live and index == body["index"]]
+    count = len({*others, body["place"]})
+
+    def change(told: dict[str, Any]) -> dict[str, Any]:
+        return {"workers": max(count, told.get("workers", 0)), "failures": told.get("failures", 0)}
+
+    job.story.sum_up(at, "helped", change)
 
 
 def _tell_loss(work: Work, body: dict[str, Any], at: float) -> None:

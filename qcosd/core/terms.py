@@ -14,6 +14,7 @@ from qcosd.schema import UINT_MAX
 
 MAX_BATCHES = 100_000
 MAX_SHOTS = 10**12
+MAX_WORKERS = 16
 MAX_DIGITS = 20  # of an option that is passed as text
 
 
@@ -31,6 +32,7 @@ class Terms:
     use: Mapping[str, str]  # service -> the one component that may offer it
     verify: bool  # whether artifacts wait for checks of them
     discard_budget: int  # discarded shots beyond which no batch is added
+    workers: int = 0  # that may help a batch, at most
 
     def table(self) -> dict[str, Any]:
         """The terms as the journal has them."""
@@ -70,6 +72,7 @@ class Terms:
             credit=_integer("set.credit", extra.get("credit"), limits.credit, 1, limits.credit),
             use={**given.use, **use},
             verify=verify,
+            workers=_integer("set.workers", extra.get("workers"), 0, 0, MAX_WORKERS),
             discard_budget=_integer("discard_budget", options.get("discard_budget"), shots, 0, MAX_SHOTS),
         )
 

@@ -12,6 +12,7 @@ from qcosd.core.demand import Provider, Step
 from qcosd.core.requests import Refused
 
 if TYPE_CHECKING:
+    from qcosd.core.aide import Aide
     from qcosd.core.job import Job
 
 
@@ -34,6 +35,7 @@ class Work:
     preemptions: int = 0
     delivered: bool = False
     live: list[Lease] = field(default_factory=list)  # leases that have not ended
+    aides: dict[tuple[int, int], Aide] = field(default_factory=dict)  # (part that is helped, place) -> who helps
     # volatile
     others: int | None = None  # what others had got done of this service at the first of these deaths
     deferrals: int = 0  # `retry_later` in a row
@@ -61,6 +63,16 @@ class Work:
         if self.delivered or len(self.live) != 1 or self.live[0].delivers:
             return False
         return self.live[0].part.operation.resumes
+
+    @property
+    def leases(self) -> list[Lease]:
+        """Leases that have not ended, those of its aides too."""
+        return [*self.live, *(lease for aide in self.aides.values() for lease in aide.live)]
+
+    @property
+    def helps(self) -> bool:
+        """Whether it is the part of an aide, and never needed."""
+        return False
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -95,12 +107,12 @@ class Lease:
     @property
     def streams(self) -> bool:
         """Whether it goes with a stream: what it does is part of an execution phase."""
-        return len(self.work.step.parts) > 1
+        return len(self.work.step.parts) > 1 or self.work.helps
 
     @property
     def delivers(self) -> bool:
         """Whether this part delivers the outputs of the work."""
-        return self.index == 0
+        return self.index == 0 and not self.work.helps
 
     @property
     def overtaken(self) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from qcosd.core.aide import part_ended
 from qcosd.core.alarms import Alarms
 from qcosd.core.demand import Step
 from qcosd.core.events import Address, Channel
@@ -18,6 +19,7 @@ from qcosd.core.work import Lease, Work
 from qcosd.protocol import Type
 
 PREEMPT_GRACE = 1.0  # seconds from REVOKE to SIGKILL for whoever is preempted
+MOMENT = 2.0  # seconds for aides to end by themselves once what they help with is done
 
 
 class Works:
@@ -79,7 +81,8 @@ class Works:
 
     def renew(self, lease: Lease | Stranger, now: float) -> None:
         """Nobody could have kept the deadline of a lease: it has its time anew."""
-        seconds = lease.part.operation.budget if isinstance(lease, Lease) and not lease.revoked else self._grace
+        in_force = isinstance(lease, Lease) and not lease.revoked and not _released(lease)
+        seconds = lease.part.operation.budget if isinstance(lease, Lease) and in_force else self._grace
         self._alarms.set(("lease", lease), now + seconds)
 
     def renew_all(self, now: float) -> None:
@@ -93,11 +96,12 @@ class Works:
         self.silenced = on
         self.renew_all(now)
 
-    def settle(self, lease: Lease, now: float) -> None:
-        """A lease has ended by its own plugin."""
+    def settle(self, lease: Lease, now: float, *, well: bool = False) -> None:
+        """A lease has ended by its own plugin. ``well``: who helped may come to an end too. Of an aide the rest is for ``Aides``."""
         self._free(lease, settled=True)
         work = lease.work
-        if lease in work.live:
+        if lease in work.live and not work.helps:
+            self._release(work, {other.index for other in work.live if other is not lease}, now, well=well)
             self._jobs.record(
                 work.job, RecordType.LEASE_END, now, batch=work.batch, op=work.step.name, lease=lease.number, epoch=lease.epoch
             )  # fmt: skip
@@ -114,6 +118,7 @@ class Works:
         grace = PREEMPT_GRACE if why.get("preempted") else self._grace
         for lease in taken:
             self._revoke(lease, reason, now, grace)
+        self._release(work, {lease.index for lease in work.live if lease not in taken}, now)
         body = {"batch": work.batch, "op": work.step.name, "parts": [lease.index for lease in taken], "reason": reason}
         self._jobs.record(work.job, RecordType.WORK_BACK, now, **body, **why)
         if why.get("over"):
@@ -124,14 +129,16 @@ class Works:
         for work in works:
             self._alarms.clear(("retry", work))
             work.deferred = False
-            for lease in work.live:
+            for lease in work.leases:
                 self._revoke(lease, reason, now, self._grace)
 
     def end(self, job: Job, reason: str, now: float) -> None:
         """A job has ended. Who still sends what nobody needs may come to its end."""
         self.revoke_all([work for work in job.works.values() if not work.delivered], reason, now)
         for work in job.works.values():
+            self._release(work, set(), now, well=work.delivered)
             work.live.clear()
+            part_ended(work)
         job.works.clear()
 
     def expel(self, number: int, epoch: int, incarnation: int, reason: str, now: float) -> None:
@@ -142,12 +149,21 @@ class Works:
         self._alarms.set(("lease", stranger), now + self._grace)
 
     def revoke(self, lease: Lease, reason: str, now: float) -> None:
-        """Take back a lease of a job that has ended."""
+        """Take back a lease that no work item counts on, or that of an aide."""
         self._revoke(lease, reason, now, self._grace)
 
     def remind(self, lease: Lease | Stranger, reason: str) -> None:
         """Send REVOKE again to a plugin that may not have got it."""
         self._tell_revoked(lease, reason)
+
+    def _release(self, work: Work, parts: set[int], now: float, *, well: bool = False) -> None:
+        """Only these parts of a work item are at work from now on: who helps the others has nothing more to do. The next record
+        says so."""
+        for lease in [lease for aide in work.aides.values() if aide.index not in parts for lease in aide.live]:
+            if well:
+                self._alarms.set(("lease", lease), now + MOMENT)
+            else:
+                self._revoke(lease, "what it helped with is over", now, self._grace)
 
     def _free(self, lease: Lease | Stranger, *, settled: bool) -> None:
         self._alarms.clear(("lease", lease))
@@ -165,3 +181,8 @@ class Works:
         if (address := self._where(lease.incarnation)) is not None:
             body = {"lease": lease.number, "epoch": lease.epoch, "reason": reason}
             self._outbox.send(Channel.PLUGINS, address, Type.REVOKE, body)
+
+
+def _released(lease: Lease) -> bool:
+    """Whether it is that of an aide whose host does not need it any more."""
+    return lease.work.helps and lease not in lease.work.live

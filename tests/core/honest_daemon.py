@@ -94,6 +94,7 @@ class Daemon:
         self.spawned: set[int] = set()
         self.given: dict[tuple[int, int], tuple[str, Any]] = {}  # lease and epoch -> who and what: never anybody else
         self.secrets: dict[tuple[int, int], str] = {}
+        self.helped: set[tuple[int, int, int, int]] = set()  # a host and who has helped it: leases and epochs
         self.events: deque[Event] = deque()
         self.kernel = Kernel()
         self.boot()
@@ -238,7 +239,10 @@ class Daemon:
             assert seen == (effect.address.identity, what), f"{seen} and {effect}"
             numbers = {what for (lease, _), (_, what) in self.given.items() if lease == body["lease"]}
             assert len(numbers) == 1, numbers
-        if stream := body.get("stream") if effect.message.type in (Type.LEASE, Type.GRANT) else None:
+        granted = (
+            [body.get("stream"), *body.get("aides", ())] if effect.message.type in (Type.LEASE, Type.GRANT) else []
+        )
+        for stream in filter(None, granted):
             assert self.secrets.setdefault((stream["grant"], stream["epoch"]), stream["secret"]) == stream["secret"]
 
     # Processes and connections

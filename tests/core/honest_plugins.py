@@ -22,6 +22,7 @@ ROUNDS = 3  # blocks of a stream
 PATIENCE = 3.0  # seconds for which a consumer waits for its producer
 CHECK_PROGRAM = Operation("verify", "program", ("logical", "optimised"), checks=("optimised",))
 CHECK_COUNTS = Operation("verify", "counts", ("counts",), checks=("counts",), each="batch")
+TRACK = Operation("track", "run", ("optimised",), ("counts",), each="batch", stream_in="rounds", pool="windows")
 PIPELINE = (
     manifest("compile", Operation("compile", "compile", ("source",), ("logical",), preempt="kill")),
     manifest("optimise", Operation("optimise", "optimise", ("logical",), ("optimised",), preempt="kill")),
@@ -30,7 +31,8 @@ PIPELINE = (
         Operation("hardware", "describe", (), ("device",)),
         Operation("hardware", "run", ("optimised", "device"), each="batch", stream_out="rounds", resumes=True),
     ),
-    manifest("tracker", Operation("track", "run", ("optimised",), ("counts",), each="batch", stream_in="rounds")),
+    manifest("tracker", TRACK),
+    manifest("decoder", Operation("decode", "windows", ("optimised",), each="batch", stream_in="windows")),
     manifest("verifier", CHECK_PROGRAM, CHECK_COUNTS),
 )
 
@@ -55,6 +57,7 @@ class Task:
     over: bool = False
     calls: set[int] = field(default_factory=set)  # BLOB_PUTs without an answer
     outputs: dict[str, str] | None = None
+    aides: dict[int, dict[str, Any]] = field(default_factory=dict)  # grant -> stream to who helps, as granted last
 
     @property
     def name(self) -> str:
@@ -63,6 +66,19 @@ class Task:
     @property
     def binds(self) -> bool:
         return self.stream is not None and self.stream["role"] == "bind"
+
+    @property
+    def helps(self) -> bool:
+        return self.stream is not None and self.stream["name"] == "windows"
+
+    def granted(self, stream: dict[str, Any]) -> None:
+        """The kernel has named another end of a stream."""
+        if self.stream is not None and stream["grant"] == self.stream["grant"]:
+            self.stream = stream
+        else:
+            assert stream["role"] == "connect" and stream["resumes"]
+            assert stream["epoch"] > self.aides.get(stream["grant"], {"epoch": 0})["epoch"]
+            self.aides[stream["grant"]] = stream
 
     def take_block(self, producer: Task, store: dict[str, bytes], now: float) -> None:
         """One more block, and its acknowledgement with the consumer's checkpoint."""
@@ -155,5 +171,17 @@ def producer_of(task: Task, plugins: Iterable[Plugin]) -> Task | None:
                 continue
             if (stream["grant"], stream["epoch"]) == (task.stream["grant"], task.stream["epoch"]):
                 assert stream["secret"] == task.stream["secret"]
+                return other
+    return None
+
+
+def host_of(task: Task, plugins: Iterable[Plugin]) -> Task | None:
+    """Who is connected to somebody who helps."""
+    assert task.stream is not None
+    for plugin in plugins:
+        for other in plugin.tasks.values():
+            theirs = other.aides.get(task.stream["grant"])
+            if theirs is not None and theirs["epoch"] == task.stream["epoch"]:
+                assert {**theirs, "role": "bind", "resumes": False} == task.stream
                 return other
     return None

@@ -14,7 +14,7 @@ from typing import Any
 
 from honest_daemon import Daemon
 from honest_peers import Client, Peer
-from honest_plugins import PATIENCE, Plugin, Task, producer_of
+from honest_plugins import PATIENCE, Plugin, Task, host_of, producer_of
 
 from qcosd.core.events import Channel, Received, Tick
 from qcosd.protocol import Type
@@ -78,6 +78,13 @@ class World(Daemon):
             for task in plugin.tasks.values():
                 if task.stream is None and not task.calls and not task.over:
                     yield partial(task.work, self.store, self.now)
+                elif task.helps:
+                    if not task.over and (host := host_of(task, self.plugins.values())) is not None:
+                        meeting = host.lease, host.epoch, task.lease, task.epoch
+                        if host.over and host.outputs is not None:  # its stream has come to its end
+                            yield partial(task.work, self.store, self.now)
+                        elif meeting not in self.helped:
+                            yield partial(self.helped.add, meeting)
                 elif (
                     task.binds and not task.over and (producer := producer_of(task, self.plugins.values())) is not None
                 ):
@@ -108,7 +115,12 @@ class World(Daemon):
         due = [at for peer in self.peers() if (at := peer.session.next_deadline()) is not None]
         kernel = self.kernel.next_deadline()
         due += [kernel] if kernel is not None else []
-        alone = [t for p in self.plugins.values() for t in p.tasks.values() if t.binds and not t.over and not t.outputs]
+        alone = [
+            t
+            for p in self.plugins.values()
+            for t in p.tasks.values()
+            if t.binds and not t.helps and not t.over and not t.outputs
+        ]
         due += [task.since + PATIENCE for task in alone]
         self.now = max(self.now, min(due))
         if kernel is not None and kernel <= self.now:
@@ -140,13 +152,15 @@ class World(Daemon):
                 case LeaseGiven(lease, epoch, body) if isinstance(peer, Plugin):
                     task = Task(peer, lease, epoch, body, body["stream"], since=self.now)
                     peer.tasks[lease, epoch] = task
+                    for stream in body.get("aides", ()):
+                        task.granted(stream)
                 case LeaseLost(lease, epoch, _) if isinstance(peer, Plugin):
                     if (lost := peer.tasks.pop((lease, epoch), None)) is not None:  # else its result is on the way
                         lost.over = True
                     assert isinstance(peer.session, PluginSession)
                     peer.session.revoked(lease, epoch)
                 case StreamGranted(lease, epoch, grant) if isinstance(peer, Plugin):
-                    peer.tasks[lease, epoch].stream = grant
+                    peer.tasks[lease, epoch].granted(grant)
                 case StopAsked(reason, code) if isinstance(peer, Plugin):
                     assert isinstance(peer.session, PluginSession)
                     peer.session.goodbye(reason)

@@ -19,7 +19,7 @@ from qcosd.core.recovery import image_of
 from qcosd.protocol import Type
 from qcosd.sdk.session import Answer, Request
 
-OPTIONS = {"shots": 23, "batch": 5, "seed": 7, "discard_budget": 100}
+OPTIONS = {"shots": 23, "batch": 5, "seed": 7, "discard_budget": 100, "set": {"workers": 2}}
 STEPS = 20_000  # a run without a cut takes a few hundred
 
 

@@ -69,6 +69,7 @@ class Chaos:
         """A job, whose client sends the same request twice on two connections."""
         terms = {"shots": self.choice.randint(5, 25), "batch": self.choice.randint(4, 9), "seed": number}
         options = {**terms, "discard_budget": 1000, "priority": 5 if urgent else self.choice.randint(0, 2)}
+        options["set"] = {"workers": self.choice.randint(0, 3)}
         if self.choice.random() < 0.1:
             options["deadline"] = 5.0
         for _ in range(2):
@@ -168,7 +169,7 @@ class Chaos:
         """Whatever a job counts on is in the hands of a process that exists."""
         kernel = self.world.kernel
         for lease in [
-            lease for job in kernel.jobs.active.values() for work in job.works.values() for lease in work.live
+            lease for job in kernel.jobs.active.values() for work in job.works.values() for lease in work.leases
         ]:
             assert kernel.scheduler.leases.get(lease.number, lease.epoch, lease.incarnation) is lease
             assert not lease.revoked
