@@ -19,6 +19,8 @@ NAME is a case, or `speed` for what takes a minute in all (the cases marked *):
   queue     1 to 10,000 queued jobs: rate of submission, memory, restart, and whether all are there after it
   bus       a question through the broker to another process and back, 64 B to 64 KiB, and events; beside NATS, D-Bus, pyleco, bare ZeroMQ
   scaling   cost of a round with 1 to 20 patches and d = 3 to 15; the daemon with 1 to 200 idle plugins; jobs that wait: see queue
+  throughput  shot-rounds a second through the system, d = 3 to 13, beside one bare process and sinter; --set workers=2
+  reaction  the last block before a decision sent, until the decision is there, d = 3 to 9, beside two bare processes
   soak      memory, latency and logical errors over --rounds rounds (10 million) of a d = 5 memory, one shot at a time
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
 """
@@ -36,6 +38,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -270,22 +273,16 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
+def beside(name: str) -> list[Row]:
+    """The rows of a case that has a file beside this one."""
+    found: list[Row] = import_module(name).rows(row)
+    return found
+
+
 def bench_decoders(case: str) -> list[Row]:
     import bench_decoders as cases  # beside this file; loads the decoders
 
     return cases.rows(row, case)
-
-
-def bench_tracker() -> list[Row]:
-    import bench_tracker as case  # beside this file
-
-    return case.rows(row)
-
-
-def bench_adapter() -> list[Row]:
-    import bench_adapter as case  # beside this file
-
-    return case.rows(row)
 
 
 def bench_journal() -> list[Row]:
@@ -301,34 +298,22 @@ def bench_flood() -> list[Row]:
     return bench_flood.rows(row, sys.modules[__name__])
 
 
-def bench_recovery() -> list[Row]:
-    import bench_recovery as case  # beside this file
-
-    return case.rows(row)
-
-
-def bench_dead_time() -> list[Row]:
-    import bench_dead_time as case  # beside this file
-
-    return case.rows(row)
-
-
-def bench_queue() -> list[Row]:
-    import bench_queue as case  # beside this file
-
-    return case.rows(row)
-
-
-def bench_bus() -> list[Row]:
-    import bench_bus as case  # beside this file
-
-    return case.rows(row)
-
-
 def bench_soak() -> list[Row]:
     import bench_soak as case  # beside this file
 
     return case.rows(row, sys.modules[__name__], options.rounds)
+
+
+def bench_throughput() -> list[Row]:
+    import bench_throughput as case  # beside this file
+
+    return case.rows(row, sys.modules[__name__], options.set)
+
+
+def bench_reaction() -> list[Row]:
+    import bench_reaction as case  # beside this file
+
+    return case.rows(row, sys.modules[__name__])
 
 
 def bench_scaling() -> list[Row]:
@@ -347,15 +332,17 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "templates": partial(bench_decoders, "templates"),
     "reweight": partial(bench_decoders, "reweight"),
     "decoders": partial(bench_decoders, "decoders"),
-    "tracker": bench_tracker,
-    "adapter": bench_adapter,
+    "tracker": partial(beside, "bench_tracker"),
+    "adapter": partial(beside, "bench_adapter"),
     "flood": bench_flood,
-    "recovery": bench_recovery,
-    "dead-time": bench_dead_time,
-    "queue": bench_queue,
-    "bus": bench_bus,
+    "recovery": partial(beside, "bench_recovery"),
+    "dead-time": partial(beside, "bench_dead_time"),
+    "queue": partial(beside, "bench_queue"),
+    "bus": partial(beside, "bench_bus"),
     "soak": bench_soak,
     "scaling": bench_scaling,
+    "throughput": bench_throughput,
+    "reaction": bench_reaction,
 }
 SPEED = ("cold", "warm", "status", "ready", "idle", "reweight", "decoders")  # what `speed` stands for: about a minute
 
@@ -368,6 +355,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     parser.add_argument("--rounds", type=int, default=10_000_000, help="of soak; 100000 are a check")
     parser.add_argument("--plugins", type=int, default=200, help="of scaling: idle ones at the most, 30 MB each")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of throughput: of its jobs")
     arguments = parser.parse_args(namespace=options)
     names = list(SPEED) if arguments.name == "speed" else [arguments.name]
     rows = [line for name in names for line in CASES[name]()]

@@ -9,8 +9,6 @@ import signal
 import pytest
 from system_world import DaemonWorld, await_condition, await_job
 
-from qcosd.sdk.client import BlockingClient
-
 ROUNDS = 1500  # of the distance each
 PROGRAM = (
     'OPENQASM 2.0; include "qelib1.inc"; qreg q[1]; creg c[1]; x q[0]; ' + "id q[0]; " * ROUNDS + "measure q -> c;"
@@ -21,9 +19,8 @@ SAME = ("counts", "counts_undecoded", "detection_events", "window", "shots_resta
 
 def busy_workers(daemon: DaemonWorld) -> list[int]:
     """Processes of workers that decode for somebody."""
-    with BlockingClient(daemon.runtime) as client:
-        rows = [row for row in client.plugins() if row["component"] == "decode_worker"]
-    return [row["pid"] for row in rows if row["state"] == "ready" and row["leases"]]
+    shown = daemon.ctl("plugin", "show", "decode_worker", "--json").document
+    return [row["pid"] for row in shown["processes"] if row["pid"] and row["leases"]]
 
 
 @pytest.mark.long
