@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -56,7 +56,7 @@ class Tracker:
     Shots with missing records are decoded as well as they can be, and discarded as "erased" where nothing is left to decide
     by; with ``decode_missing=False``, or if the decoder cannot, every one of them is discarded as "missing records".
     ``keep_records`` keeps all records for `Outcomes`, ``keep_shots`` those of the first shots of each path.
-    ``drop_artifacts`` makes the results wrong on purpose: a negative control for tests.
+    ``open``: the paths that have not ended.  ``drop_artifacts`` makes the results wrong on purpose: a negative control for tests.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Tracker:
         self._decode_missing = decode_missing and plans.erasures
         self._batch = batch
         self._began = False  # anything but a calibration has come
-        self._open = {"": self._root(shots)}
+        self.open = {"": self._root(shots)}
         bits = plans.program.bits
         self._outcomes = Outcomes(
             plans, np.zeros((bits, shots), np.uint8), np.zeros((bits, shots), np.uint8), np.zeros(shots, np.int64)
@@ -105,23 +105,18 @@ class Tracker:
 
     @property
     def finished(self) -> bool:
-        return not self._open
-
-    @property
-    def open(self) -> Mapping[str, Path]:
-        """The paths that have not ended."""
-        return self._open
+        return not self.open
 
     @property
     def hungry(self) -> bool:
         """Whether hardware has more to say: records of some path, or what it does when a decision has come."""
-        return any(path.slot < path.fragment.length or path.fragment.decision for path in self._open.values())
+        return any(path.slot < path.fragment.length or path.fragment.decision for path in self.open.values())
 
     @property
     def progress(self) -> float:
         """How far the batch is, 0 to 1: ended shots count whole, open paths by the slots of their present fragment."""
         done = sum(self._outcomes.paths.values())
-        done += sum(len(p.shots) * p.slot / max(1, p.fragment.length) for p in self._open.values())
+        done += sum(len(p.shots) * p.slot / max(1, p.fragment.length) for p in self.open.values())
         return done / len(self._outcomes.rounds)
 
     def calibrate(self, header: Calibrated, data: bytes) -> None:
@@ -141,7 +136,7 @@ class Tracker:
             raise StreamFault(f"calibration {header.id} is announced and {calibration.id} came", batch=header.batch)
         self._batch = header.batch
         self._calibrated(calibration)
-        self._open = {"": self._root(len(self._outcomes.rounds))}
+        self.open = {"": self._root(len(self._outcomes.rounds))}
 
     def _calibrated(self, calibration: Calibration) -> None:
         self._outcomes.calibration = calibration.id
@@ -153,7 +148,7 @@ class Tracker:
         Raises StreamFault, and takes nothing, if path or shots are not as they are here.
         """
         check_discard(header)
-        path = path_of(header.path, self._open)
+        path = path_of(header.path, self.open)
         real = mask(len(path.shots))
         if header.shots != len(path.shots) or chosen.shape != real.shape or (chosen & ~real).any():
             raise StreamFault(
@@ -172,7 +167,7 @@ class Tracker:
         will.
         """
         began, built = self._clock() if self._clock else 0.0, self.plans.templates.misses
-        path, taken = expect(block, self._batch, self._open)
+        path, taken = expect(block, self._batch, self.open)
         before = path.time
         bits, missing = records(block, frames)
         self._batch = block.batch
@@ -215,7 +210,7 @@ class Tracker:
         Of windows that have been decoded meanwhile nothing is taken.  Raises ValueError for what no decoder gives.
         """
         name, fragment, number = key
-        path = self._open.get(name)
+        path = self.open.get(name)
         plan = None if path is None else path.due(number, fragment)
         if path is None or plan is None:
             return []
@@ -230,14 +225,14 @@ class Tracker:
     def agrees(self, key: Key, predictions: Bits) -> bool:
         """Whether the tracker itself would come to these predictions, for a window that is in somebody's hands."""
         name, fragment, number = key
-        path = self._open.get(name)
+        path = self.open.get(name)
         if path is None or path.due(number, fragment) is None:
             return True  # nobody needs it any more
         return np.array_equal(path.task(number).decode(len(path.shots))[0], predictions)
 
     def help_out(self) -> list[Reply] | None:
         """Decodes the first window of some path that is in somebody else's hands; None if there is none."""
-        for path in self._open.values():
+        for path in self.open.values():
             number = path.first_due()
             if number is not None:
                 path.found(number, *path.task(number).decode(len(path.shots)))
@@ -253,8 +248,8 @@ class Tracker:
 
     def outcomes(self) -> Outcomes:
         """Raises StreamFault while a path is open."""
-        if self._open:
-            waiting = {name: path.received for name, path in self._open.items()}
+        if self.open:
+            waiting = {name: path.received for name, path in self.open.items()}
             raise StreamFault(f"{len(waiting)} paths have not ended", waiting=waiting)
         for name, (bits, missing) in (self._keeping.take() if self._keeping else {}).items():
             self._outcomes.records[name] = bits
@@ -273,7 +268,7 @@ class Tracker:
             self._batch,
             self._began,
             self.plans.calibration.to_bytes() if self._outcomes.calibration else b"",
-            {name: path.state(shots) for name, path in self._open.items()},
+            {name: path.state(shots) for name, path in self.open.items()},
             [[*vars(decided).values(), values.tobytes()] for decided, values in self._decided.values()],
             self._outcomes.state(),
         ]
@@ -296,7 +291,7 @@ class Tracker:
             self._outcomes.restore(outcomes)
             if rates:
                 self._calibrated(Calibration.from_bytes(rates))
-            self._open = {
+            self.open = {
                 name: Path.of_state(self.plans, name, path, shots, self._explains) for name, path in paths.items()
             }
             for *fields, values in decided:
@@ -305,7 +300,7 @@ class Tracker:
             if self._keeping:
                 self._keeping.restore(pieces)
             replies: list[Reply] = list(self._decided.values())
-            for path in list(self._open.values()):  # what others were about to decode for the predecessor
+            for path in list(self.open.values()):  # what others were about to decode for the predecessor
                 replies += self._went_on(path)
         except (ValueError, TypeError, LookupError, msgpack.UnpackException) as error:
             raise WrongCheckpoint(f"not a checkpoint: {error!r}") from error
@@ -334,38 +329,43 @@ class Tracker:
 
     def _advance(self, path: Path, began: float, *, alone: bool = False) -> None:
         """Decodes and commits what can be.  ``alone``: nothing is left to others."""
-        outcomes, built = self._outcomes, self.plans.templates.misses
-        while path.ready:
-            idle = True
+        built, moved = self.plans.templates.misses, True
+        while moved and path.ready:
+            moved = False
             for task in path.tasks():
                 if self._helpers is None or alone or not self._hand_out(self._helpers, path, task, began):
                     path.found(task.number, *task.decode(len(path.shots)))
-                    idle = False
+                    moved = True
+                    self._commit(path, began)
             if (alone or path.ahead > MOST_AHEAD) and (number := path.first_due()) is not None:
                 path.found(number, *path.task(number).decode(len(path.shots)))
-                idle = False
-            while path.ready and (committed := path.commit()) is not None:
-                number, found = committed
-                idle = False
-                if found.undecidable is not None:
-                    self._discard(path, found.undecidable, ERASED)
-                outcomes.windows += 1
-                self._pace.committed(path, number, began)
-            if idle:
-                break
-        outcomes.templates_missed += self.plans.templates.misses - built
+                moved = True
+            moved |= self._commit(path, began)
+        self._outcomes.templates_missed += self.plans.templates.misses - built
+
+    def _commit(self, path: Path, began: float) -> bool:
+        """Commits the windows that are decoded, as far as none is missing; whether there are any."""
+        some = False
+        while path.ready and (committed := path.commit()) is not None:
+            number, found = committed
+            some = True
+            if found.undecidable is not None:
+                self._discard(path, found.undecidable, ERASED)
+            self._outcomes.windows += 1
+            self._pace.committed(path, number, began)
+        return some
 
     def _hand_out(self, helpers: Helpers, path: Path, task: Task, began: float) -> bool:
         """Whether somebody else takes it."""
         key = (path.name, task.fragment, task.number)
-        if task.missing is not None or not helpers.take(key, task, len(path.shots)):
-            return False
-        self._pace.handed_out(key, began)
-        return True
+        taken = task.missing is None and helpers.take(key, task, len(path.shots))
+        if taken:
+            self._pace.handed_out(key, began)
+        return taken
 
     def _end(self, path: Path, replies: list[Reply]) -> None:
         """The fragment of a path is over: record its results, or decide how it goes on."""
-        del self._open[path.name]
+        del self.open[path.name]
         if self._keeping is not None:
             self._outcomes.members[path.name] = path.shots
         decision = path.fragment.decision
@@ -394,6 +394,6 @@ class Tracker:
             chosen = np.flatnonzero(taken == outcome)
             if len(chosen):
                 child = path.child(child_path(path.name, decision.k, outcome), decision, outcome, chosen)
-                self._open[child.name] = child
+                self.open[child.name] = child
                 if child.fragment.length == 0 and child.fragment.decision is not None:
                     self._end(child, replies)

@@ -62,6 +62,8 @@ class Aides:
 
     def _fill_places(self, host: Lease, unsent: Unsent, now: float) -> None:
         work, name = host.work, host.part.operation.pool
+        if self._works.leases.of_incarnation(host.incarnation)[0] is not host:
+            return  # it was given ahead, and has not begun
         if name is None or self._supervisor.address_of(host.incarnation) is None:
             return  # it is away, and would not hear of anybody
         for number in range(work.job.terms.workers):

@@ -61,6 +61,7 @@ class Operation:
     each: str = "job"  # job | batch
     stream_in: str | None = None
     stream_out: str | None = None
+    ahead: bool = False  # the next batch may be leased to it before the present one has ended
     resumes: bool = False  # of a producer: it can go on with another consumer where the last one had come to
     pool: str | None = None  # name of streams on which it gives work away to whoever there is, besides its own stream
     preempt: str = "never"  # never | boundary | kill

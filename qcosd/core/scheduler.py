@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
+from qcosd.core.ahead import Ahead
 from qcosd.core.aides import Aides, Unsent
 from qcosd.core.alarms import Alarms
 from qcosd.core.blobs import Blobs
@@ -53,6 +54,7 @@ class Scheduler:
         self.aides = Aides(outbox, entropy, jobs, supervisor, blobs, self.works, streams)
         self._unsent: Unsent = {}
         self._urgency = Urgency(limits.ageing_period)
+        self._ahead = Ahead(self.works, supervisor, self._urgency)
         self._done: Counter[str] = Counter()  # service -> work that has delivered in this boot
         self._stirred = True  # whether there may be work that could start since the last ``fill``
         self.leases = self.works.leases
@@ -74,6 +76,8 @@ class Scheduler:
 
         for job in self._urgency.first(fits, now):
             self._give(job, free, now)
+        for work, instances in self._ahead.found(now):  # each is issued before the next one is looked for
+            self._issue(work, now, instances)
         self.aides.staff(self._unsent, now)
         self._send()
         for job in islice(self._urgency.first(lambda needs: not fits(needs), now), ROOM):
@@ -177,12 +181,13 @@ class Scheduler:
                 if due and (work := self.works.idle(job, step, batch, now)):
                     yield work
 
-    def _issue(self, work: Work, now: float) -> None:
-        """Lease all parts of a work item that nobody has, at once. A producer that goes on is told of its new consumer."""
+    def _issue(self, work: Work, now: float, ahead: dict[int, Instance] | None = None) -> None:
+        """Lease all parts of a work item that nobody has, at once. A producer that goes on is told of its new consumer. ``ahead``: who
+        gets them, though he has something else in hand."""
         job = work.job
         kept = list(work.live)
-        taken: dict[int, Instance] = {}
-        for index in work.missing:
+        taken: dict[int, Instance] = dict(ahead or {})
+        for index in work.missing if ahead is None else ():
             active = self._supervisor.active(work.step.parts[index].component)
             taken[index] = max(active, key=lambda each: self.leases.room(each) - list(taken.values()).count(each))
         job.waiting_since = now

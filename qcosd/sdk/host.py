@@ -33,6 +33,7 @@ from qcosd.sdk.pool import Pool
 from qcosd.sdk.printed import LOG
 from qcosd.sdk.stream_session import Grant
 from qcosd.sdk.streams import StreamReader, StreamWriter, open_stream
+from qcosd.sdk.turns import Turns
 
 T = TypeVar("T")
 
@@ -43,12 +44,10 @@ class Operation:
 
     function: Callable[[Lease], Any]
     concurrency: int = 1
-    permits: threading.Semaphore = field(init=False)
+    turns: Turns = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ValueError(f"a concurrency of {self.concurrency}")
-        self.permits = threading.Semaphore(self.concurrency)
+        self.turns = Turns(self.concurrency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +151,8 @@ class Host:
             pool=pool,
         )
         running = self._running[key] = _Running(lease, stream)
+        operation.turns.join(running)
+        lease.on_revoke(operation.turns.stir)
         # A daemon thread: one that is stuck in foreign code must not keep the process from leaving.
         threading.Thread(
             target=self._work, args=(operation, running), name=f"{name}/{lease.number}", daemon=True
@@ -207,9 +208,12 @@ class Host:
         try:
             if self.slow:
                 lease.cancelled.wait(self.slow)
-            with operation.permits:
+            operation.turns.wait(running, lease.cancelled)
+            try:
                 lease.check()
                 result = self._carry_out(operation, running)
+            finally:
+                operation.turns.leave(running)
             outputs = {
                 kind: self._call(running, calls.put(bytes(data), self._limits, None))
                 for kind, data in result.outputs.items()

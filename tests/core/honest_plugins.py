@@ -22,14 +22,18 @@ ROUNDS = 3  # blocks of a stream
 PATIENCE = 3.0  # seconds for which a consumer waits for its producer
 CHECK_PROGRAM = Operation("verify", "program", ("logical", "optimised"), checks=("optimised",))
 CHECK_COUNTS = Operation("verify", "counts", ("counts",), checks=("counts",), each="batch")
-TRACK = Operation("track", "run", ("optimised",), ("counts",), each="batch", stream_in="rounds", pool="windows")
+TRACK = Operation(
+    "track", "run", ("optimised",), ("counts",), each="batch", stream_in="rounds", pool="windows", ahead=True
+)
 PIPELINE = (
     manifest("compile", Operation("compile", "compile", ("source",), ("logical",), preempt="kill")),
     manifest("optimise", Operation("optimise", "optimise", ("logical",), ("optimised",), preempt="kill")),
     manifest(
         "adapter",
         Operation("hardware", "describe", (), ("device",)),
-        Operation("hardware", "run", ("optimised", "device"), each="batch", stream_out="rounds", resumes=True),
+        Operation(
+            "hardware", "run", ("optimised", "device"), each="batch", stream_out="rounds", resumes=True, ahead=True
+        ),
     ),
     manifest("tracker", TRACK),
     manifest("decoder", Operation("decode", "windows", ("optimised",), each="batch", stream_in="windows")),

@@ -20,7 +20,7 @@ SAME = ("counts", "counts_undecoded", "detection_events", "window", "shots_resta
 def busy_workers(daemon: DaemonWorld) -> list[int]:
     """Processes of workers that decode for somebody."""
     shown = daemon.ctl("plugin", "show", "decode_worker", "--json").document
-    return [row["pid"] for row in shown["processes"] if row["pid"] and row["leases"]]
+    return [row["pid"] for row in shown["instances"] if row["pid"] and row["leases"]]
 
 
 @pytest.mark.long
