@@ -53,6 +53,7 @@ class _Stream:
         self._link: Link = link if link is not None else ZmqLink(grant)
         self._closed = False
         self._failed: Exception | None = None
+        self._end_seen = False  # somebody was told that the other end has closed
         self.news: Callable[[], bool] = lambda: (
             False
         )  # of the pool that it belongs to: whether there is a further stream
@@ -93,6 +94,7 @@ class _Stream:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.session.inbox:
             if self.session.ended:
+                self._end_seen = True
                 raise StreamClosed(f"stream {self.grant.name!r} was closed by the other end")
             self._step(deadline)
         return self._take()
@@ -102,6 +104,7 @@ class _Stream:
         while not self.session.inbox and not self.session.ended:
             if not self._arrived(0.0):
                 return None
+        self._end_seen = not self.session.inbox
         return self._take() if self.session.inbox else None
 
     def __iter__(self) -> Iterator[StreamMessage]:
@@ -115,11 +118,12 @@ class _Stream:
 
     def look(self) -> bool:
         """Take in what has come; whether there is anything to look at.  See `wait`."""
-        if self.session.inbox or self.session.ended or self._failed is not None:
+        if self.session.inbox or self._failed is not None:
             return True
         try:
             self._settle()  # the other end may be waiting for just this
-            return self._arrived(0.0)
+            arrived = self._arrived(0.0)
+            return not self._end_seen if self.session.ended else arrived
         except (Revoked, StreamClosed, StreamFault) as error:
             self._failed = self._failed or error  # which the next call raises
             return True
@@ -388,11 +392,13 @@ def open_stream(
 def wait(streams: Iterable[StreamReader | StreamWriter], timeout: float | None = None) -> bool:
     """Block until there is something to look at on one of these streams, all of this thread; False after ``timeout`` seconds.
 
-    That is a message to read, an acknowledgement that has come, the end of the other side or of the lease (leave out what has
-    ``ended``), another consumer in the place of one that is gone; or a further stream of the pool that they belong to, until
-    ``Pool.streams`` has named it.
+    That is a message to read, an acknowledgement that has come, the end of the other side (until it was read) or of the lease,
+    another consumer in the place of one that is gone; or a further stream of the pool that they belong to, until
+    ``Pool.streams`` has named it.  So the stream of the lease itself stays among them after its end.
     """
     among = list(streams)
+    if not among:
+        raise ValueError("there is no stream to wait for")
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         found = [stream.look() for stream in among]
