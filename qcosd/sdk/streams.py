@@ -10,8 +10,6 @@ A stream belongs to the thread that uses it first.  A revoked lease ends every b
 The consumer of a stream that ``resumes`` may die: the writer then waits, at its next call that needs the consumer, until
 the kernel grants another one (``regrant``), hands it the last checkpoint and every message that it does not cover, and goes
 on as if nothing had happened.
-
-Who has several streams, those of a ``Pool`` for instance, waits for all of them at once with ``wait``.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from qcosd.sdk.errors import DeadlineExceeded, Revoked, StreamClosed, StreamFault
@@ -34,6 +31,8 @@ from qcosd.sdk.stream_session import (
     close_frames,
     data_frames,
 )
+
+Links = Callable[[Grant], Link | None]  # what makes the link of a grant; None for the socket that the grant names
 
 LINGER = 1.0
 """Seconds that a closed stream goes on sending in the background."""
@@ -164,9 +163,7 @@ class _Stream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -175,9 +172,7 @@ class StreamWriter(_Stream):
 
     session: ProducerSession
 
-    def __init__(
-        self, grant: Grant, link: Link | None = None, links: Callable[[Grant], Link | None] = lambda grant: None
-    ) -> None:
+    def __init__(self, grant: Grant, link: Link | None = None, links: Links = lambda grant: None) -> None:
         super().__init__(grant, link)
         self.session = ProducerSession(grant)
         self._links = links
@@ -223,10 +218,6 @@ class StreamWriter(_Stream):
         with self._lock:
             self._woken = self._woken or error
             self._link.wake(error)
-
-    def nudge(self) -> None:
-        with self._lock:
-            self._link.nudge()
 
     def _switch(self) -> None:
         with self._lock:
@@ -381,9 +372,7 @@ class StreamReader(_Stream):
             self._settled = self.session.acked
 
 
-def open_stream(
-    grant: Grant, links: Callable[[Grant], Link | None] = lambda grant: None
-) -> StreamReader | StreamWriter:
+def open_stream(grant: Grant, links: Links = lambda grant: None) -> StreamReader | StreamWriter:
     """The end of the stream that the grant's role says.  ``links``: see `StreamWriter`."""
     link = links(grant)
     return StreamReader(grant, link) if grant.role == "bind" else StreamWriter(grant, link, links)
