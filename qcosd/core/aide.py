@@ -40,11 +40,6 @@ class Aide(Work):
         """Whether its place stays empty."""
         return self.finished or self.deaths >= MOST_FAILURES
 
-    @property
-    def place_body(self) -> dict[str, Any]:
-        """What names it in records."""
-        return {"batch": self.batch, "op": self.host.step.name, "index": self.index, "place": self.number}
-
 
 def lent(job: Job, body: dict[str, Any], at: float) -> None:
     """Somebody is to help: an aide has its next attempt."""

@@ -40,9 +40,8 @@ class Aides:
         self._hosts: dict[Work, None] = {}  # work in hand that takes workers
         self._workers: dict[str, list[Provider]] = {}  # name of streams -> who works on them, best first
         for provider in offers(component.manifest for component in supervisor.components.values()):
-            operation = provider.operation
-            if operation.stream_in and operation.each == "batch" and not operation.produces:
-                self._workers.setdefault(operation.stream_in, []).append(provider)
+            if (name := provider.operation.stream_in) and not provider.operation.produces:
+                self._workers.setdefault(name, []).append(provider)
 
     # Giving work out
 
@@ -80,12 +79,10 @@ class Aides:
         """The best worker that is free. Where there is none, one more process is asked for."""
         job, usable = work.job, work.job.usable(work.batch)
         able = [
-            each
-            for each in self._workers.get(name, ())
+            each for each in self._workers.get(name, ())
             if each.component == job.terms.use.get(each.operation.service, each.component)
-            and each.component not in job.fences
-            and usable.issuperset(each.operation.consumes)
-        ]
+            and each.component not in job.fences and usable.issuperset(each.operation.consumes)
+        ]  # fmt: skip
         for provider in able:
             active = self._supervisor.active(provider.component)
             best = max(active, key=self._works.leases.room, default=None)
@@ -124,8 +121,8 @@ class Aides:
         """An aide helps no more; ``why``: see ``aide.returned``. A lease that is not settled, and whose plugin lives, is revoked."""
         for lease in aide.live:
             self._works.revoke(lease, reason, now)
-        if aide.live:
-            self._jobs.record(aide.job, RecordType.AIDE_BACK, now, **aide.place_body, reason=reason, **why)
+        names = {"batch": aide.batch, "op": aide.host.step.name, "index": aide.index, "place": aide.number}
+        self._jobs.record(aide.job, RecordType.AIDE_BACK, now, **names, reason=reason, **why)
 
     def make_way(self, lacking: dict[str, int], now: float) -> bool:
         """Take aides back from components that lack so many leases, if that is all that is lacking. Whether it is."""
@@ -137,8 +134,7 @@ class Aides:
             if len(theirs) < count:
                 return False
             staying = [lease.work for lease in theirs if lease in lease.work.live and isinstance(lease.work, Aide)]
-            leaving = len(theirs) - len(staying)
-            ways += staying[: max(0, count - leaving)]
+            ways += staying[: max(0, count - (len(theirs) - len(staying)))]
         for aide in ways:
             self.take_back(aide, "what it occupied is needed", now)
         return True
@@ -149,15 +145,10 @@ class Aides:
             if aide.index == host.index and aide.live and named.get(aide.grant) != aide.epoch:
                 self.take_back(aide, "its host has not heard of it", now)
 
-    def settled(self, aide: Aide, lease: Lease, now: float, *, error: str = "") -> None:
-        """An aide has ended by its own plugin, well or with an error. Nobody minds."""
+    def ended(self, aide: Aide, lease: Lease, reason: str, now: float, **why: Any) -> None:
+        """The lease of an aide has ended by its own plugin, or gone with it, or never reached it. Nobody minds; ``why``: as above."""
         if lease in aide.live:
-            self.take_back(aide, error or "it was done", now, **{"failed" if error else "finished": True})
-
-    def lost(self, aide: Aide, lease: Lease, reason: str, now: float, *, failed: bool) -> None:
-        """An aide has gone with its plugin, or never reached it. ``failed``: it counts."""
-        if lease in aide.live:
-            self.take_back(aide, reason, now, failed=failed)
+            self.take_back(aide, reason, now, **why)
 
     def expire(self, aide: Aide, lease: Lease, now: float) -> None:
         """The time of an aide is over, or that which it had after its host's end."""

@@ -170,9 +170,7 @@ def _check_operation(operation: Operation) -> None:
     if (operation.stream_in or operation.stream_out) and operation.each != "batch":
         raise ManifestError("operation.each: only operations of a batch have streams")
     if operation.pool and (operation.each != "batch" or operation.pool in (operation.stream_in, operation.stream_out)):
-        raise ManifestError(
-            "operation.pool: only operations of a batch give work away, on a stream of another name than their own"
-        )
+        raise ManifestError("operation.pool: only operations of a batch give work away, and not on their own stream")
     if operation.checks and (operation.produces or operation.stream_in or operation.stream_out):
         raise ManifestError("operation.checks: an operation that checks produces nothing and has no stream")
     if strangers := [kind for kind in operation.checks if kind not in operation.consumes]:

@@ -203,7 +203,7 @@ class Reports:
         paid = why.get("blamed") or why.get("struck")
         for lease in leases:
             if isinstance(lease.work, Aide):
-                self._aides.lost(lease.work, lease, reason, now, failed=bool(paid))
+                self._aides.ended(lease.work, lease, reason, now, failed=bool(paid))
         for work in dict.fromkeys(lease.work for lease in leases if not lease.work.helps):
             indices = {lease.index for lease in leases if lease.work is work}
             if work.job.state in ENDED or work.name not in work.job.works:
@@ -264,5 +264,5 @@ class Reports:
     def _settle(self, lease: Lease, now: float, *, error: str = "") -> None:
         self._works.settle(lease, now, well=not error)
         if isinstance(lease.work, Aide):
-            self._aides.settled(lease.work, lease, now, error=error)
+            self._aides.ended(lease.work, lease, error or "it is done", now, failed=bool(error), finished=not error)
         self._scheduler.stir()

@@ -184,5 +184,4 @@ class Works:
 
 
 def _released(lease: Lease) -> bool:
-    """Whether it is that of an aide whose host does not need it any more."""
-    return lease.work.helps and lease not in lease.work.live
+    return lease.work.helps and lease not in lease.work.live  # its host does not need it any more

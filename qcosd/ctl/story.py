@@ -34,6 +34,10 @@ def sentence(row: Row) -> str:
             text = f"{place} given to {who}{again}"
         case "batches_given":
             text = f"{row['op']}: {batches} given to {who}"
+        case "helped":
+            helpers = "1 worker helps" if row["workers"] == 1 else f"{row['workers']} workers help"
+            failures = int(row["failures"])
+            text = helpers + (f"; {failures} failed or died, which costs the job nothing" if failures else "")
         case "delivered":
             text = f"{place} has delivered {kinds}"
         case "batches_delivered":

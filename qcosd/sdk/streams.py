@@ -10,8 +10,6 @@ A stream belongs to the thread that uses it first.  A revoked lease ends every b
 The consumer of a stream that ``resumes`` may die: the writer then waits, at its next call that needs the consumer, until
 the kernel grants another one (``regrant``), hands it the last checkpoint and every message that it does not cover, and goes
 on as if nothing had happened.
-
-Who has several streams, those of a ``Pool`` for instance, waits for all of them at once with ``wait``.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from qcosd.sdk.errors import DeadlineExceeded, Revoked, StreamClosed, StreamFault
@@ -34,6 +31,8 @@ from qcosd.sdk.stream_session import (
     close_frames,
     data_frames,
 )
+
+Links = Callable[[Grant], Link | None]  # what makes the link of a grant; None for the socket that the grant names
 
 LINGER = 1.0
 """Seconds that a closed stream goes on sending in the background."""
@@ -53,6 +52,7 @@ class _Stream:
         self._link: Link = link if link is not None else ZmqLink(grant)
         self._closed = False
         self._failed: Exception | None = None
+        self._end_seen = False  # somebody was told that the other end has closed
         self.news: Callable[[], bool] = lambda: (
             False
         )  # of the pool that it belongs to: whether there is a further stream
@@ -93,6 +93,7 @@ class _Stream:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.session.inbox:
             if self.session.ended:
+                self._end_seen = True
                 raise StreamClosed(f"stream {self.grant.name!r} was closed by the other end")
             self._step(deadline)
         return self._take()
@@ -102,6 +103,7 @@ class _Stream:
         while not self.session.inbox and not self.session.ended:
             if not self._arrived(0.0):
                 return None
+        self._end_seen = not self.session.inbox
         return self._take() if self.session.inbox else None
 
     def __iter__(self) -> Iterator[StreamMessage]:
@@ -115,11 +117,12 @@ class _Stream:
 
     def look(self) -> bool:
         """Take in what has come; whether there is anything to look at.  See `wait`."""
-        if self.session.inbox or self.session.ended or self._failed is not None:
+        if self.session.inbox or self._failed is not None:
             return True
         try:
             self._settle()  # the other end may be waiting for just this
-            return self._arrived(0.0)
+            arrived = self._arrived(0.0)
+            return not self._end_seen if self.session.ended else arrived
         except (Revoked, StreamClosed, StreamFault) as error:
             self._failed = self._failed or error  # which the next call raises
             return True
@@ -160,9 +163,7 @@ class _Stream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -171,9 +172,7 @@ class StreamWriter(_Stream):
 
     session: ProducerSession
 
-    def __init__(
-        self, grant: Grant, link: Link | None = None, links: Callable[[Grant], Link | None] = lambda grant: None
-    ) -> None:
+    def __init__(self, grant: Grant, link: Link | None = None, links: Links = lambda grant: None) -> None:
         super().__init__(grant, link)
         self.session = ProducerSession(grant)
         self._links = links
@@ -219,10 +218,6 @@ class StreamWriter(_Stream):
         with self._lock:
             self._woken = self._woken or error
             self._link.wake(error)
-
-    def nudge(self) -> None:
-        with self._lock:
-            self._link.nudge()
 
     def _switch(self) -> None:
         with self._lock:
@@ -377,9 +372,7 @@ class StreamReader(_Stream):
             self._settled = self.session.acked
 
 
-def open_stream(
-    grant: Grant, links: Callable[[Grant], Link | None] = lambda grant: None
-) -> StreamReader | StreamWriter:
+def open_stream(grant: Grant, links: Links = lambda grant: None) -> StreamReader | StreamWriter:
     """The end of the stream that the grant's role says.  ``links``: see `StreamWriter`."""
     link = links(grant)
     return StreamReader(grant, link) if grant.role == "bind" else StreamWriter(grant, link, links)
@@ -388,11 +381,13 @@ def open_stream(
 def wait(streams: Iterable[StreamReader | StreamWriter], timeout: float | None = None) -> bool:
     """Block until there is something to look at on one of these streams, all of this thread; False after ``timeout`` seconds.
 
-    That is a message to read, an acknowledgement that has come, the end of the other side or of the lease (leave out what has
-    ``ended``), another consumer in the place of one that is gone; or a further stream of the pool that they belong to, until
-    ``Pool.streams`` has named it.
+    That is a message to read, an acknowledgement that has come, the end of the other side (until it was read) or of the lease,
+    another consumer in the place of one that is gone; or a further stream of the pool that they belong to, until
+    ``Pool.streams`` has named it.  So the stream of the lease itself stays among them after its end.
     """
     among = list(streams)
+    if not among:
+        raise ValueError("there is no stream to wait for")
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         found = [stream.look() for stream in among]

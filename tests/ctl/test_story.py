@@ -28,6 +28,8 @@ WHO = [["tracker", 3], ["adapter", 5]]
         (row("delivered", op="a.b", kinds=["k", "l"]), "a.b has delivered k, l"),
         (row("lost", op="a.b", batch=0, who=[["x", 1]], reason="x: killed by signal 9"), "a.b of batch 0 lost by x/1: x: killed by signal 9"),
         (row("taken_back", op="a.b", batch=None, who=[], reason="deferred"), "a.b taken back: deferred"),
+        (row("helped", workers=1, failures=0), "1 worker helps"),
+        (row("helped", workers=2, failures=3), "2 workers help; 3 failed or died, which costs the job nothing"),
         (row("preempted", op="a.b", batch=None, who=[["x", 1]], reason="job 9 is more urgent"), "a.b taken back from x/1: job 9 is more urgent"),
         (row("took_over", op="a.b", component="y", before="x"), "y takes over a.b from x"),
         (row("fenced", component="x", reason="it lies", place="v.p by v"), "x does nothing more for this job: it lies (noticed by v.p by v)"),

@@ -101,6 +101,23 @@ def test_a_further_worker_ends_a_wait_until_it_has_been_named() -> None:
     assert message is not None and message.header == {"round": 1}
 
 
+def test_an_end_that_was_read_ends_no_wait_but_a_further_worker_does() -> None:
+    reader, writer = stream_pair()
+    workers = Workers(main=reader)
+    writer.open()
+    writer.close(final=True)
+    assert wait([reader], PATIENCE) and wait([reader], PATIENCE)
+    while not reader.ended:
+        reader.poll()
+    assert reader.poll() is None
+    assert not wait([reader], 0.0)
+    threading.Timer(0.0, lambda: workers.hire(double)).start()
+    assert wait([reader], PATIENCE)
+    assert len(workers.pool.streams()) == 1
+    with pytest.raises(ValueError, match="no stream to wait for"):
+        wait([])
+
+
 def test_the_end_of_the_lease_ends_every_wait() -> None:
     workers = Workers()
     workers.hire(lambda reader: reader.recv())
