@@ -176,7 +176,8 @@ class Path:
             window = self._windows[number]
             if window.needs > self.received:
                 return  # as do those that follow
-            if number not in self._asked and self._informed(number):
+            # What was yielded before may have been committed, and more with it.
+            if number >= self._next and number not in self._asked and self._informed(number):
                 task = self._task(number, window)
                 self._asked[number] = task.plan
                 yield task

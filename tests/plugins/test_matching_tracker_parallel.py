@@ -12,7 +12,8 @@ import logical_programs
 import numpy as np
 import pytest
 import sampled
-from loopback import TEMPLATES, prepared, run
+from loopback import PRIOR, TEMPLATES, prepared, run, said
+from qcos_plugins.matching_tracker.follow import take
 from qcos_plugins.matching_tracker.helpers import Key
 from qcos_plugins.matching_tracker.task import Task
 from qcos_plugins.matching_tracker.tracker import Reply, Tracker
@@ -22,6 +23,7 @@ from qcos_plugins.surface_code.prepare import prepare
 
 from qcosd.qec.calibration import Calibration
 from qcosd.qec.fragment import FragmentProgram
+from qcosd.qec.hardware import Said
 
 D = 3
 NOISE = Calibration.uniform(3e-3)
@@ -250,3 +252,58 @@ def test_a_successor_goes_on_where_windows_were_in_the_hands_of_others() -> None
         for block, bits in blocks[stop + 1 :]:
             second.receive(block, bits)
         assert np.array_equal(second.outcomes().bits, alone.bits), stop
+
+
+NESTED = """OPENQASM 2.0;
+include "qelib1.inc";
+qreg q[2];
+creg a[1];
+creg b[1];
+creg c[2];
+h q[0];
+measure q[0] -> a[0];
+if (a == 1) h q[1];
+measure q[1] -> b[0];
+if (b == 1) h q[0];
+measure q -> c;
+"""
+
+
+def run_helped(program: FragmentProgram, seed: int, shots: int, hardware: str) -> Tracker:
+    """A batch with decisions, decoded by such workers; what the machine waits for comes when it comes."""
+    workers = Workers(Random(seed))
+    tracker = Tracker(program, PRIOR, shots, scheme=PARALLEL, helpers=workers, templates=TEMPLATES)
+    decided: dict[str, bytes] = {}
+
+    def keep(replies: list[Reply]) -> None:
+        decided.update({reply[0].path: reply[1].tobytes() for reply in replies if isinstance(reply, tuple)})
+
+    stream = said(hardware, program, NOISE, shots, seed)
+    item = next(stream, None)
+    while item is not None:
+        answer = None
+        if isinstance(item, Said):
+            keep(take(tracker, item.header.to_map(), item.frames))
+        else:
+            while item.path not in decided:
+                keep(_more(tracker, workers))
+            answer = decided.pop(item.path)
+        for key, predictions in workers.answers():
+            keep(tracker.answered(key, predictions))
+        try:
+            item = stream.send(answer)
+        except StopIteration:
+            item = None
+    while not tracker.finished:
+        keep(_more(tracker, workers))
+    return tracker
+
+
+@pytest.mark.parametrize("hardware", ["stim_adapter", "tableau_adapter"])
+@pytest.mark.parametrize("seed", range(4))
+def test_branches_come_to_the_same_whoever_decodes(hardware: str, seed: int) -> None:
+    program = prepared(NESTED, D)
+    alone = run(program, NOISE, shots=24, seed=seed, scheme=PARALLEL, hardware=hardware)
+    tracker = run_helped(program, seed, 24, hardware)
+    assert tracker.outcomes().counts == alone.counts
+    assert tracker.outcomes().windows == alone.outcomes.windows
