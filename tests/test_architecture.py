@@ -111,5 +111,5 @@ def test_sources_carry_the_licence_and_no_utils(path: Path) -> None:
 
 def test_the_kernel_stays_small() -> None:
     total = sum(p.read_text().count("\n") for p in sources("qcosd/core"))
-    # Of these 350 are for aides: workers that help running batches, and their recovery.
-    assert total <= 6950, f"qcosd/core has {total} lines; it is meant to be read in an afternoon"
+    # Of these 350 are for aides, workers that help running batches, and their recovery; 90 for batches that are leased ahead.
+    assert total <= 7100, f"qcosd/core has {total} lines; it is meant to be read in an afternoon"

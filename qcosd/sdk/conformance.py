@@ -267,6 +267,7 @@ RULES: tuple[tuple[str, Check], ...] = (
     ("keeps its leases while the kernel is away, and lists them", _after_greeting(kernel_deaths.keeps_leases)),
     ("repeats a result to the next kernel until it is acknowledged", _after_greeting(kernel_deaths.repeats_results)),
     ("goes on with the stream of a later grant", _after_greeting(kernel_deaths.takes_grants)),
+    ("lists the streams to its aides", _after_greeting(kernel_deaths.lists_aides)),
     ("leaves on STOP with GOODBYE and status 0", _stop),
     ("leaves on SIGTERM", _terminate),
 )

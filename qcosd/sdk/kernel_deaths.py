@@ -62,7 +62,8 @@ def next_boot(bus: LoneBus, *, dies: bool) -> Leases:
         raise Breach(f"HELLO says that the last boot was {hello.body.get('boot')}; it was {bus.boot - 1}")
     bus.welcome(hello)
     listed = [{"stream": None, **row} for row in hello.body.get("leases", [])]
-    return [{key: row[key] for key in ("lease", "epoch", "stream", "finished")} for row in listed]
+    known = ("lease", "epoch", "stream", "finished", "aides")
+    return [{key: row[key] for key in known if key in row} for row in listed]
 
 
 def _held(lease: int, epoch: int, finished: bool, stream: int | None = None) -> Leases:
@@ -133,10 +134,30 @@ def takes_grants(bus: LoneBus, manifest: Manifest) -> None:
         _expect_listed(listed, _held(9, 1, False, 2))
 
 
-def _stream(name: str, epoch: int) -> dict[str, Any]:
+def lists_aides(bus: LoneBus, manifest: Manifest) -> None:
+    """Who gives work away lists the streams to its aides, those of LEASE and those of a later GRANT, in their last epochs."""
+    hosts = [index for index, each in enumerate(manifest.operations) if each.pool]
+    if not hosts:
+        return
+    operation = manifest.operations[hosts[0]]
+    own, pool = operation.stream_in or operation.stream_out or "", operation.pool or ""
+    body = lease_body(
+        manifest, hosts[0], 9, 1, stream=_stream(own, 1, role="bind" if operation.stream_in else "connect")
+    )
+    bus.say(Type.LEASE, {**body, "aides": [_stream(pool, 1, 3), _stream(pool, 1, 4)]})
+    for grant, epoch in ((3, 2), (5, 1), (4, 1)):  # a successor, a further one, and a repeat
+        bus.say(Type.GRANT, {"lease": 9, "epoch": 1, "stream": _stream(pool, epoch, grant)})
+    listed = next_boot(bus, dies=False)
+    if not any(row["finished"] for row in listed):  # otherwise it rather ended
+        named = {row["grant"]: row["epoch"] for row in listed[0].get("aides", ())} if listed else {}
+        if named != {3: 2, 4: 1, 5: 1}:
+            raise Breach(f"HELLO names the aides {named} (grant: epoch), not {{3: 2, 4: 1, 5: 1}}")
+
+
+def _stream(name: str, epoch: int, grant: int = 2, role: str = "connect") -> dict[str, Any]:
     """The table of a stream where nobody listens yet, as its producer gets it."""
     return {
-        "grant": 2, "epoch": epoch, "name": name, "role": "connect", "endpoint": f"ipc:///tmp/qcos-nobody-listens.{epoch}",
+        "grant": grant, "epoch": epoch, "name": name, "role": role, "endpoint": f"ipc:///tmp/qcos-nobody-listens.{grant}.{epoch}",
         "secret": "0" * 64, "credit": 1,
     }  # fmt: skip
 

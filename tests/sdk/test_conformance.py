@@ -114,6 +114,25 @@ def test_a_producer_must_take_grants(damage: str, fault: str, tmp_path: Path, mo
     assert fault in finding.fault and bool(fault) == bool(finding.fault)
 
 
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        ("", ""),
+        ("plugin_session._streams = lambda held: {'stream': held.streams[held.grant]}", "HELLO names the aides {}"),
+        ("plugin_session.PluginSession._on_grant = lambda self, *grant: []", "HELLO names the aides {3: 1, 4: 1}"),
+    ],
+)
+def test_who_gives_work_away_must_list_its_aides(
+    damage: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_deaths, "ANSWER", 2.0)
+    pool = 'produces = ["greeted"]\neach = "batch"\nstream_in = "rounds"\npool = "windows"'
+    (tmp_path / "plugin.toml").write_text(MANIFEST.replace('produces = ["greeted"]', pool))
+    (tmp_path / "main.py").write_text(PRODUCER.replace("BREAK", damage))
+    (finding,) = examine(tmp_path, only="aides")
+    assert fault in finding.fault and bool(fault) == bool(finding.fault), finding.fault
+
+
 CHECKER = """
 from qcosd.sdk import Plugin, Refused
 plugin = Plugin()
