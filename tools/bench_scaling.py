@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Case `scaling` of `tools/bench`: what a round costs with more patches, larger ones, and CNOTs; what the daemon costs with more plugins.
+"""Case `scaling` of `tools/bench`: what a round costs with more patches, larger ones, and CNOTs, and with decode workers; what the daemon
+costs with more plugins.
 
-Each floor is what the smallest would cost if everything were linear: in patches, in the detectors of a round (d^2 - 1), in plugins. Where
-the ratio leaves 1, that is where it stops being so. The first run of a program builds window templates and
+Each floor is what the smallest would cost if everything were linear: in patches, in the detectors of a round (d^2 - 1), in hands as
+far as there are cores, in plugins. Where the ratio leaves 1, that is where it stops being so. The first run of a program builds window templates and
 stands by itself; the median of REPEATS later ones counts. More of the jobs
 that wait is in `queue`.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +31,8 @@ REPEATS = 2
 PATCHES = (1, 2, 4, 8, 12, 16, 20)
 LADDERS = (2, 4, 8)  # patches with a CNOT from each to the next, again and again
 DISTANCES = (3, 5, 7, 9, 11, 13, 15)
+WORKERS = (0, 1, 2, 3, 4)
+WORKED = ((9, 64), (13, 256))  # distances and shots at which decoding takes most of the time
 IDLE_SECONDS = 5.0
 PATIENCE = 240.0
 
@@ -68,7 +73,45 @@ def rows(row: Callable[..., Row], bench: Any, plugins: int) -> list[Row]:
                         "the same once its templates are there",
                     )
                 )
+        for distance, shots in WORKED:
+            found += _workers(row, bench, world, distance, shots)
     return found + _plugins(row, bench, plugins)
+
+
+def _workers(row: Callable[..., Row], bench: Any, world: World, distance: int, shots: int) -> list[Row]:
+    """Parallel windows with more and more workers; all take turns."""
+    path = world.home / "program.qasm"
+    path.write_text(_memory(1, distance))
+    words = ["--distance", str(distance), "--shots", str(4 * shots), "--batch", str(shots), "--noise", str(NOISE), "--no-verify", "--set", "windows=parallel"]  # fmt: skip
+
+    def run(workers: int, seed: int) -> tuple[float, dict[str, int]]:
+        done = bench.qcosctl(
+            world.runtime, "run", str(path), *words, "--seed", str(seed), "--set", f"workers={workers}"
+        )
+        return 1e6 * done["seconds"]["execution"] / (4 * done["rounds"]), done["counts"]
+
+    run(max(WORKERS), 0)  # templates are built, and as many workers started as will be
+    taken: dict[int, list[float]] = {workers: [] for workers in WORKERS}
+    for seed in range(1, 2 + REPEATS):
+        outcomes = []
+        for workers in WORKERS:
+            cost, counts = run(workers, seed)
+            taken[workers].append(cost)
+            outcomes.append(counts)
+        if any(counts != outcomes[0] for counts in outcomes):
+            sys.exit(f"scaling: the counts of seed {seed} depend on the number of workers: {outcomes}")
+    cores = len(os.sched_getaffinity(0))
+    alone = statistics.median(taken[0])
+    return [
+        row(
+            f"workers {workers}, d={distance}, {shots} shots",
+            statistics.median(costs),
+            "us/round",
+            alone / min(1 + workers, cores),
+            f"the tracker alone, shared by as many hands as there are, {cores} at most",
+        )
+        for workers, costs in taken.items()
+    ]
 
 
 def _memory(patches: int, distance: int) -> str:

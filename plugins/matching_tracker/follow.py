@@ -19,10 +19,6 @@ EVERY = 16
 """Messages from one checkpoint to the next, at most; less than `qcosd.sdk.stream_session.KEPT`."""
 
 
-PATIENCE = 0.05
-"""Seconds after which the tracker takes back what it waits for: whoever has it may be gone."""
-
-
 def follow(
     tracker: Any,
     stream: Any,
@@ -34,8 +30,8 @@ def follow(
     """Feeds the tracker until every path has ended; goes on where a predecessor died.
 
     ``tracker``: a `Tracker`; or, without ``checkpoints``, an `ExperimentTracker`, which can only begin at the beginning.
-    ``stream``: a StreamReader.  ``pool``: the tracker's helpers.  Raises StreamFault for a message that is not due, Aborted if hardware gives up,
-    WrongCheckpoint if what the predecessor left is of no use.
+    ``stream``: a StreamReader.  ``pool``: the tracker's helpers.  Raises StreamFault for a message that is not due, Aborted if
+    hardware gives up, WrongCheckpoint if what the predecessor left is of no use.
     """
     kept = stream.resumed()
     if kept:
@@ -75,7 +71,7 @@ def _next(tracker: Tracker, stream: Any, pool: Pool, replies: list[Reply]) -> St
     message: StreamMessage | None = None if tracker.finished else stream.poll()
     if message is None and stream.session.ended and not tracker.finished:
         stream.recv()  # says so
-    if message is None and not replies and not tracker.finished and not wait([stream, *pool.streams()], PATIENCE):
+    if message is None and not replies and not tracker.finished and not wait([stream, *pool.streams()], pool.patience):
         replies += tracker.help_out() or []
     return message
 

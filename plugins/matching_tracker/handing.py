@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from qcos_plugins.matching_tracker.fault import StreamFault
 from qcos_plugins.matching_tracker.helpers import Key
-from qcos_plugins.matching_tracker.packed import Bits, width
+from qcos_plugins.matching_tracker.packed import Bits, mask, width
 from qcos_plugins.matching_tracker.plan import Plans, WindowPlan
 from qcos_plugins.matching_tracker.structure import WrongFragments
 from qcos_plugins.matching_tracker.task import Task
@@ -56,11 +56,13 @@ def question(plans: Plans, header: Mapping[str, Any], payload: Sequence[bytes]) 
     return plan, syndrome, shots
 
 
-def answer(header: Mapping[str, Any], payload: Sequence[bytes], shots: int) -> tuple[Key, Bits, float]:
-    """The key of a window, its predictions, and the seconds that they took.  Raises StreamFault for what is no answer."""
+def answer(header: Mapping[str, Any], payload: Sequence[bytes], rows: int, shots: int) -> tuple[Bits, float]:
+    """``rows`` predictions of a window, and the seconds that they took.  Raises StreamFault for what is no answer."""
     try:
-        path, fragment, number = header["key"]
-        predictions = np.frombuffer(payload[0], np.uint8).reshape(-1, width(shots))
-        return (str(path), int(fragment), int(number)), predictions, header["us"] / 1e6
+        predictions = np.frombuffer(payload[0], np.uint8).reshape(rows, width(shots))
+        seconds = header["us"] / 1e6
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise StreamFault(f"not an answer: {error!r}") from error
+    if (predictions & ~mask(shots)).any():
+        raise StreamFault("an answer for shots that there are not")
+    return predictions, seconds

@@ -8,6 +8,7 @@ checked: the first of a stream and every `SAMPLED`-th is worked out here too.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,20 +23,26 @@ from qcos_plugins.matching_tracker.task import Task
 from qcosd.sdk import StreamClosed
 from qcosd.sdk import StreamFault as BrokenStream
 
+LOG = logging.getLogger("qcos.matching_tracker")
+
 DEPTH = 2
 """Windows in a worker's hands: one that it decodes and one that it need not wait for."""
 
 SAMPLED = 64
 
+PATIENCE = 0.05
+SLOW = 3
+"""Times as long as any window so far that one may take."""
+
 
 class _Hand:
-    """One of the streams.  ``plans``: those that it was told of.  ``waiting``: what was handed out on it, in order, with how
-    many shots."""
+    """One of the streams.  ``plans``: those that it was told of.  ``waiting``: what was handed out on it, in order; how many
+    predictions there will be of how many shots."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.plans: Plans | None = None
-        self.waiting: deque[tuple[Key, int]] = deque()
+        self.waiting: deque[tuple[Key, int, int]] = deque()
         self.answers = 0
 
 
@@ -64,12 +71,18 @@ class Pool:
         self._plans = plans
         self._agrees = agrees
         self._hands: dict[int, _Hand] = {}  # by identity of the stream
+        self._longest = 0.0  # seconds that a window has taken
         self.answered = 0
         self.refused: list[str] = []
 
     @property
     def count(self) -> int:
         return len(self.streams())
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the tracker takes back what it waits for: whoever has it may be gone."""
+        return max(PATIENCE, SLOW * self._longest)
 
     def streams(self) -> list[Any]:
         """Those to wait for."""
@@ -80,7 +93,7 @@ class Pool:
             with _Broken(self, hand):
                 self._tell(hand)
                 hand.stream.send(window_header(key, task, shots), task.syndrome)
-                hand.waiting.append((key, shots))
+                hand.waiting.append((key, task.plan.predictions, shots))
                 return True
         return False
 
@@ -93,6 +106,7 @@ class Pool:
 
     def refuse(self, stream: Any, reason: str) -> None:
         """Never ask this one again."""
+        LOG.warning("a decode worker is asked no more: %s", reason)
         self.refused.append(reason)
         stream.close()
 
@@ -110,15 +124,17 @@ class Pool:
             hand.plans = plans
 
     def _checked(self, hand: _Hand, header: dict[str, Any], payload: list[bytes]) -> Iterator[tuple[Key, Bits, float]]:
-        asked = [(key, shots) for key, shots in hand.waiting if list(key) == header.get("key")]
-        if not asked:
+        asked = next((each for each in hand.waiting if list(each[0]) == header.get("key")), None)
+        if asked is None:
             return  # a predecessor of this worker has answered it
-        key, predictions, seconds = answer(header, payload, asked[0][1])
-        hand.waiting.remove(asked[0])
+        hand.waiting.remove(asked)
+        key, rows, shots = asked
+        predictions, seconds = answer(header, payload, rows, shots)
         if hand.answers % SAMPLED == 0 and not self._agrees(key, predictions):
             raise StreamFault(f"the answer to window {key} is wrong")
         hand.answers += 1
         self.answered += 1
+        self._longest = max(self._longest, seconds)
         yield key, predictions, seconds
 
 

@@ -102,14 +102,14 @@ def dies_after(windows: int) -> Serve:
     return life
 
 
-def liar(reader: StreamReader) -> None:
-    """Answers at once, with something of the right size."""
+def liar(reader: StreamReader, wrong: Callable[[np.ndarray], np.ndarray] = lambda right: right ^ 1) -> None:
+    """Answers at once, with something else than it should."""
     plans = fresh_plans()
     for message in reader:
         if message.header["type"] == "window":
             plan, syndrome, shots = question(plans, message.header, message.payload)
-            wrong = plan.decode(syndrome, shots) ^ 1
-            reader.send({"type": "found", "key": message.header["key"], "us": 1}, wrong)
+            found = wrong(plan.decode(syndrome, shots))
+            reader.send({"type": "found", "key": message.header["key"], "us": 1}, found)
         reader.ack(None, b"x")
 
 
@@ -178,6 +178,13 @@ def test_a_worker_that_answers_wrongly_is_asked_no_more() -> None:
     found, pool = batch(Crew(liar), answers=True)
     assert_right(found)
     assert ["is wrong" in reason for reason in pool.refused] == [True]
+    assert pool.answered == 0
+
+
+@pytest.mark.parametrize("wrong", [lambda right: right[:-1], lambda right: right | 0x80], ids=["short", "padded"])
+def test_answers_of_another_size_end_a_stream_and_nothing_else(wrong: Callable[[np.ndarray], np.ndarray]) -> None:
+    found, pool = batch(Crew(lambda reader: liar(reader, wrong)))
+    assert_right(found)
     assert pool.answered == 0
 
 
