@@ -177,7 +177,7 @@ def test_what_was_missing_before_a_decision_is_missing_after_it() -> None:
         seen.append(erased[-block.m[-1] :].sum(axis=0))
         take(tracker, replace(block, payload=("bits", "erasure")).to_map(), [bits[0], sampled.pack(erased).tobytes()])
     assert tracker.progress < 1
-    kept = tracker._open
+    kept = tracker.open
     assert set(kept) == {"k0=0", "k0=1"}
     for path in kept.values():
         assert path.received == root.length
