@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from loopback import prepared, run
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
-from qcos_plugins.matching_tracker.window import SCHEMES
+from qcos_plugins.matching_tracker.window import PARALLEL, SCHEMES, SLIDING
 from qcos_plugins.stim_adapter.faults import Fault, faults_of
 from qcos_plugins.surface_code.builder import Builder
 
@@ -140,7 +140,7 @@ def always(answer: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", [SLIDING, pytest.param(PARALLEL, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("build", "basis", "answer"), CASES, ids=IDS)
 def test_no_pair_of_faults_changes_an_outcome(
     build: Callable[[int, str], FragmentProgram], basis: str, answer: int, scheme: str

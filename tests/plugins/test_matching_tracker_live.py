@@ -79,12 +79,15 @@ def test_windows_equal_global_decoding(name: str, decoder: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "decoder"), [("memory", PLAIN), ("memory", TEMPERED), ("ghz3", TEMPERED)])
+@pytest.mark.parametrize(
+    ("name", "decoder"),
+    [("memory", PLAIN), ("ghz3", TEMPERED), pytest.param("memory", TEMPERED, marks=pytest.mark.long)],
+)
 def test_parallel_windows_equal_global_decoding(name: str, decoder: str) -> None:
     assert_equals_global(name, decoder, scheme=PARALLEL)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("fault", [{"buffer": 1}, {"drop_artifacts": True}], ids=str)
 @pytest.mark.parametrize(("name", "decoder"), [("memory", CORRELATED), ("ghz3", TEMPERED)])
 def test_what_parallel_windows_need_shows_in_that_assertion(name: str, decoder: str, fault: dict[str, object]) -> None:
