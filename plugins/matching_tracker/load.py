@@ -86,7 +86,7 @@ def behind(plans: Plans, utilisation: float, round_us: float, clock: Callable[[]
     return Behind(
         f"decoding takes {utilisation:.2f} times as long as the rounds do: {utilisation * round_us:.3g} us for one of"
         f" {round_us:.3g} us; what would fit: {', '.join(ways)}",
-        utilisation=round(utilisation, 3),
+        utilisation=round(utilisation, 2),  # as the text says
         decode_us_per_round=round(utilisation * round_us, 3),
         round_us=round(round_us, 3),
         fits=fits,
