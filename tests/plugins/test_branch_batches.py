@@ -85,7 +85,7 @@ def wanted(done: Run, merged: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["measure", "merge"])
-@pytest.mark.parametrize("d", [3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("d", [3, pytest.param(5, marks=pytest.mark.long)])
 def test_a_decision_may_fall_anywhere_in_a_window(d: int, merged: bool) -> None:
     seen: Counter[int] = Counter()
     for before, after in product(range(1, d + 1), range(d + 1)):

@@ -25,6 +25,7 @@ PROGRAMS: dict[str, tuple[Callable[[], FragmentProgram], list[list[int]] | None,
     "cnot-xx": (lambda: sampled.cnot(5, "X"), None, 40_000),
     "ghz3": (lambda: sampled.ghz(5, 3), [[0, 1], [0, 2]], 20_000),
 }
+LONGER = {"memory", "cnot-xx"}
 PLAIN, CORRELATED, TEMPERED = "pymatching", "pymatching-correlated", "pymatching-tempered"
 # Measured once with 20,000 shots, d = 5, p = 3e-3.
 TABLE = {
@@ -72,8 +73,7 @@ def assert_live_equals_global(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoder", [PLAIN, TEMPERED])
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(("name", "decoder"), [*((name, PLAIN) for name in PROGRAMS), ("ghz3", TEMPERED)])
 def test_windows_equal_global_decoding(name: str, decoder: str) -> None:
     assert_equals_global(name, decoder)
 
@@ -96,9 +96,10 @@ def test_what_parallel_windows_need_shows_in_that_assertion(name: str, decoder: 
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("decoder", [CORRELATED, TEMPERED])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_windows_equal_global_decoding_with_all_correlations(name: str) -> None:
-    assert_equals_global(name, CORRELATED)
+def test_windows_equal_global_decoding_with_correlations(name: str, decoder: str) -> None:
+    assert_equals_global(name, decoder)
 
 
 @pytest.mark.slow
@@ -109,10 +110,25 @@ def test_tempered_correlations_make_fewer_errors() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [{"buffer": 0}, {"buffer": 2}, {"drop_artifacts": True}], ids=str)
-@pytest.mark.parametrize(("name", "decoder"), [("memory", CORRELATED), ("cnot-zz", CORRELATED), ("ghz3", TEMPERED)])
+@pytest.mark.parametrize(
+    ("name", "decoder", "fault"),
+    [
+        ("memory", CORRELATED, {"buffer": 2}),
+        ("cnot-zz", CORRELATED, {"buffer": 0}),
+        ("memory", CORRELATED, {"drop_artifacts": True}),
+    ],
+    ids=str,
+)
 def test_what_windows_need_shows_in_that_assertion(name: str, decoder: str, fault: dict[str, object]) -> None:
     """Negative controls: too little look-ahead, or corrections forgotten at the border."""
+    with pytest.raises(AssertionError, match=r"differ|LER"):
+        assert_equals_global(name, decoder, shots=20_000, **fault)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", [{"buffer": 0}, {"buffer": 2}, {"drop_artifacts": True}], ids=str)
+@pytest.mark.parametrize(("name", "decoder"), [("memory", CORRELATED), ("cnot-zz", CORRELATED), ("ghz3", TEMPERED)])
+def test_all_that_windows_need_shows_in_that_assertion(name: str, decoder: str, fault: dict[str, object]) -> None:
     with pytest.raises(AssertionError, match=r"differ|LER"):
         assert_equals_global(name, decoder, shots=20_000, **fault)
 
@@ -126,7 +142,7 @@ def from_machine(name: str, **machine: object) -> sampled.Recording:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.long] * (n in LONGER)) for n in PROGRAMS])
 def test_windows_equal_global_decoding_on_what_the_adapter_sends(name: str) -> None:
     recording = from_machine(name)
     assert_live_equals_global(recording, recording.decoded_globally(CORRELATED), CORRELATED, TABLE[name][CORRELATED])
