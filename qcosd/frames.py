@@ -7,9 +7,11 @@ Those ask an enum for each frame, and libzmq once more whether another one follo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import zmq
 
+_EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _LAST = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -17,11 +19,11 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 def readable(socket: zmq.Socket[bytes]) -> bool:
     """Whether a message is there. Asking costs a third of the exception that a read of nothing raises."""
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)
+    return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
 
 
-def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
-    """Queue all frames of a message, or none. Raises what pyzmq does, zmq.Again where there is no room."""
+def send(socket: zmq.Socket[bytes], frames: Sequence[Any]) -> None:
+    """Queue all frames of a message (bytes or buffers), or none. Raises what pyzmq does, zmq.Again where there is no room."""
     last = len(frames) - 1
     for number, frame in enumerate(frames):  # once libzmq has taken the first one it takes all of them
         socket.send(frame, _MORE if number < last else _LAST)

@@ -19,7 +19,7 @@ from qcos_plugins.matching_tracker.frames import NotFinal
 from qcos_plugins.matching_tracker.load import Load
 from qcos_plugins.matching_tracker.offering import admit, table
 from qcos_plugins.matching_tracker.outcomes import VOLATILE
-from qcos_plugins.matching_tracker.planned import KEPT_PROGRAMS, offset_of, plans_of, scheme_of
+from qcos_plugins.matching_tracker.planned import KEPT_PROGRAMS, offset_of, plans_of
 from qcos_plugins.matching_tracker.pool import Pool
 from qcos_plugins.matching_tracker.recording import recorded
 from qcos_plugins.matching_tracker.structure import WrongFragments
@@ -105,7 +105,7 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
     if missing not in ("decode", "discard"):
         raise Refused("bad_input", f"missing {missing!r}: decode or discard expected")
     pool = None
-    if scheme_of(lease) == PARALLEL:
+    if plans.scheme == PARALLEL:
         pool = Pool(
             lease.pool.streams, plans.digest, lambda: tracker.plans, lambda key, found: tracker.agrees(key, found)
         )

@@ -23,18 +23,12 @@ from typing import Any, Protocol
 
 import zmq
 
+from qcosd.frames import readable, receive, send
 from qcosd.sdk.errors import StreamClosed
 from qcosd.sdk.stream_session import Grant
 
 MAX_MESSAGE = 64 << 20
 """Largest frame of a stream, bytes."""
-
-# As plain numbers: with members of an enum, asking a socket something costs more than a message.
-_LAST = int(zmq.NOBLOCK)
-_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-_EVENTS = int(zmq.EVENTS)
-_READABLE = int(zmq.POLLIN)
-_FOLLOWED = int(zmq.RCVMORE)
 
 _NUDGES = 4096  # bytes: more than are ever waiting
 
@@ -108,13 +102,11 @@ class ZmqLink:
     def send(self, peer: bytes, frames: Sequence[Any]) -> None:
         socket = self._open()
         parts = [peer, *frames] if self._grant.role == "bind" else list(frames)
-        last = len(parts) - 1
         while True:
             if self._error is not None:
                 raise self._error
             try:
-                for i, part in enumerate(parts):  # once libzmq has taken the first one it takes all of them
-                    socket.send(part, _MORE if i < last else _LAST)
+                send(socket, parts)
                 return
             except zmq.Again:
                 self._wait(socket, zmq.POLLOUT, None)
@@ -130,10 +122,8 @@ class ZmqLink:
             if self._error is not None:
                 raise self._error
             # Asking first: an exception of a socket that has nothing costs as much as a message.
-            if int(socket.getsockopt(_EVENTS)) & _READABLE:
-                frames = [socket.recv(_LAST)]
-                while socket.getsockopt(_FOLLOWED):
-                    frames.append(socket.recv(_LAST))
+            if readable(socket):
+                frames = receive(socket)
                 return (frames[0], frames[1:]) if self._grant.role == "bind" else (b"", frames)
             if waited:
                 return None
