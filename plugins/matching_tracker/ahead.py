@@ -52,7 +52,7 @@ def windows(plans: Plans) -> Iterator[Due]:
         begun.add(entry)
         fragment = plans.program.fragments[index]
         slots = slots + plans.contents(index)
-        for window in plans.windows(start, len(slots), fragment.decision is None):
+        for window in plans.windows(start, len(slots) - fragment.length, fragment):
             begin = window.start
             older = slots[begin - 1 : begin] if begin else []
             contents = slots[begin : window.needs]

@@ -109,4 +109,4 @@ class Algebra:
 
 def _bits(events: Iterable[Event]) -> list[int]:
     """Classical bits that are written."""
-    return [event.bit for event in events if isinstance(event, Measure) and event.bit >= 0]
+    return [event.bit for event in events if isinstance(event, Measure | Merge) and event.bit >= 0]

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 from qcosd.qec.fragment import (
     HADAMARD,
+    HANDOVERS,
     INIT,
     MEASURE,
     ROUND,
     SEAM,
     SPLIT,
+    Choose,
     Frame,
     Hadamard,
     Handover,
@@ -31,7 +33,7 @@ from qcosd.qec.geometry import Coord
 
 RANK_OF_EVENT = {Split: SPLIT, Measure: MEASURE, Init: INIT, Handover: INIT, Hadamard: HADAMARD, Merge: SEAM}
 
-# Operations that change the place, the frame or the parity of patches; `Frame` touches no qubit.
+# Operations that change the place, the frame or the parity of patches; `Frame` and `Choose` touch no qubit.
 PhysicalEvent = Init | Handover | Merge | Split | Measure | Hadamard
 
 
@@ -83,7 +85,7 @@ class SlotContent:
     @cached_property
     def event_records(self) -> tuple[tuple[RecordName, ...] | None, ...]:
         """The records of each event; None for events that read none."""
-        return tuple(None if isinstance(e, Init | Handover | Frame) else e.records for e in self.slot.events)
+        return tuple(None if isinstance(e, Init | Handover | Frame | Choose) else e.records for e in self.slot.events)
 
     @cached_property
     def parities(self) -> int:
@@ -99,7 +101,7 @@ class SlotContent:
         """Physical events in program order."""
         found = []
         for event in self.slot.events:
-            if not isinstance(event, Frame):
+            if not isinstance(event, Frame | Choose):
                 found.append(self._placed(event, _patches(event), RANK_OF_EVENT[type(event)], _event_sites(event)))
         return tuple(found)
 
@@ -138,14 +140,18 @@ def _shape(item: Part | PhysicalEvent | Region, x: int, y: int) -> tuple[object,
 
     match item:
         case Part():
-            layers = [(name, [(sx - x, sy - y) for sx, sy in targets]) for name, targets in item.instructions]
+            # To matching one state that is handed over is like another.
+            layers = [
+                ("HANDOVER" if name in HANDOVERS else name, [(sx - x, sy - y) for sx, sy in targets])
+                for name, targets in item.instructions
+            ]
             return (layers, [(d.x - x, d.y - y, d.kind, names(d.records)) for d in item.detectors])
         case Region():
             x0, y0, x1, y1 = item.rect
             return (x0 - x, y0 - y, x1 - x, y1 - y, item.basis)
         case Init() | Handover():
             x0, y0, x1, y1 = item.rect
-            return (x0 - x, y0 - y, x1 - x, y1 - y, item[2])
+            return (x0 - x, y0 - y, x1 - x, y1 - y, item.basis if isinstance(item, Init) else "")
         case Merge():
             return (item.basis, names(item.records), sorted((sx - x, sy - y) for sx, sy in item.seam))
         case Split() | Measure():

@@ -90,14 +90,14 @@ def _windows(
     committed = 0
     for fragment in plans.program.path(decisions):
         slots += plans.contents(fragment.index)
-        for window in plans.windows(committed, len(slots), fragment.decision is None):
+        for window in plans.windows(committed, len(slots) - fragment.length, fragment):
             yield window, slots[window.start - 1] if window.start else None, slots[window.start : window.needs]
             committed = window.commit
 
 
 def _flips(plans: Plans, steps: Iterable[_Step], columns: int) -> list[set[int]]:
     """The bits that each column of each window flips in the end: a ledger whose shots are the columns."""
-    ledger = Ledger(plans.frame_rows, plans.tags, plans.program.bits, max(1, columns))
+    ledger = Ledger(plans.frame_rows, plans.tags, plans.bits, max(1, columns))
     silent = np.zeros(width(ledger.shots), np.uint8)
     for window, committed, instances in steps:
         for instance, first in instances:

@@ -19,7 +19,7 @@ import numpy as np
 from qcos_plugins.matching_tracker.condition import holds
 from qcos_plugins.matching_tracker.packed import Bits, select, width
 
-from qcosd.qec.fragment import Event, Frame, Hadamard, Handover, Init, Measure, Merge, Split
+from qcosd.qec.fragment import Choose, Event, Frame, Hadamard, Handover, Init, Measure, Merge, Split
 
 DECODED, UNDECODED, APPLIED = range(3)
 PLANES = 3
@@ -40,12 +40,14 @@ class Ledger:
 
     ``frames``: uint8 (2 * patches, 3, bytes), row ``2 * rows[patch] + (X or Z)``; ``parities``: (tags, 3, bytes); ``bits``:
     (classical bits, 3, bytes).  The middle axis is decoded, undecoded, applied.  ``values``: all of them, in this order.
+    ``chosen``: number and value, uint8 (bytes,), of decisions that are made and wait to be told; whoever tells them empties it.
     ``constants``: uint8 (2, bytes), ones and zeros.  ``settled``: tag -> the commit end from which on its parity is final.
     """
 
     def __init__(self, rows: Mapping[int, int], tags: int, bits: int, shots: int) -> None:
         self._rows = rows
         self.settled: dict[int, int] = {}
+        self.chosen: list[tuple[int, Bits]] = []
         self._ends = (2 * len(rows), 2 * len(rows) + tags)
         self._hold(np.zeros((self._ends[1] + bits, PLANES, width(shots)), np.uint8), shots)
 
@@ -59,6 +61,7 @@ class Ledger:
         """The ledger of some of the shots."""
         other = copy(self)
         other.settled = dict(self.settled)
+        other.chosen = []
         other._hold(select(self.values, self.shots, chosen), len(chosen))
         return other
 
@@ -94,6 +97,10 @@ class Ledger:
                 self.parities[event.tag] ^= frames[first + measured] ^ frames[second + measured] ^ raw
                 frames[first + 1 - measured] ^= frames[second + 1 - measured]
                 frames[second + 1 - measured] = 0
+                if event.bit >= 0:
+                    if slot + 2 > commit:
+                        raise NotFinal(f"slot {slot}: parity {event.tag} is read when slots below {commit} are final")
+                    self.bits[event.bit] = self.parities[event.tag]
             case Split():
                 frames[2 * self._rows[event.first] + 1 - sign(event.basis)] ^= raw
             case Measure():
@@ -106,6 +113,10 @@ class Ledger:
                 frames[row + X], frames[row + Z] = frames[row + Z] ^ raw, frames[row + X].copy()
             case Frame():
                 self._apply_frame(event, slot, commit)
+            case Choose():
+                # What the machine did is what was decoded, whoever asks.
+                self.bits[event.bit] = holds(event.condition, self.bits)[DECODED]
+                self.chosen.append((event.k, self.bits[event.bit, DECODED].copy()))
 
     def _apply_frame(self, event: Frame, slot: int, commit: int) -> None:
         if event.condition is not None:

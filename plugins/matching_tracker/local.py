@@ -30,6 +30,7 @@ from qcos_plugins.matching_tracker.window import Layer, Life, RegionWindow, Resi
 
 from qcosd.qec.calibration import Calibration, NoiseLine, Where, noise_after, noise_before
 from qcosd.qec.fragment import (
+    HANDOVERS,
     INIT,
     Hadamard,
     Handover,
@@ -215,7 +216,7 @@ class _Builder:
                 if noisy:
                     lines += map(self._noise, noise_before(instruction, self._rates, self._offset))
                 lines += self._gate(instruction, measured)
-                if birth is not None and instruction.name in ("R", "RX", "HANDOVER_Y"):
+                if birth is not None and (instruction.name in ("R", "RX") or instruction.name in HANDOVERS):
                     # The cut lies between the reset and its noise.
                     self._lines += lines
                     lines = []
@@ -235,7 +236,7 @@ class _Builder:
         name, targets = instruction
         if not targets or name == "I":
             return []
-        if name == "HANDOVER_Y":
+        if name in HANDOVERS:
             return self._handover(targets, measured)
         if name in ("M", "MX"):
             measured += [(x, y, 0) for x, y in targets]

@@ -28,7 +28,7 @@ from qcos_plugins.matching_tracker.syndrome import BlockSyndrome
 from qcos_plugins.matching_tracker.task import Explained, Found, Task, explained, without
 from qcos_plugins.matching_tracker.window import Window
 
-from qcosd.qec.fragment import Decision, Measure
+from qcosd.qec.fragment import Decision, Measure, Merge
 
 UNCOUNTED = 16  # blocks
 
@@ -77,7 +77,7 @@ class Path:
         self._last = np.zeros((0, width(shots)), np.uint8)  # records of slot received - 1
         self._zero = np.zeros((1, width(shots)), np.uint8)
         self._missing: dict[int, Bits] = {}  # slot -> its missing records, of the slots of _contents that lack any
-        self.ledger = Ledger(plans.frame_rows, plans.tags, plans.program.bits, shots)
+        self.ledger = Ledger(plans.frame_rows, plans.tags, plans.bits, shots)
 
     # ---- where it stands
 
@@ -227,8 +227,7 @@ class Path:
         return number, found
 
     def _cut(self) -> tuple[Window, ...]:
-        stop = self._start + self.fragment.length
-        return self._plans.windows(self._origin, stop, self.fragment.decision is None)
+        return self._plans.windows(self._origin, self._start, self.fragment)
 
     def _detectors(self) -> Bits:
         """uint8 (detectors of the slots from ``committed`` to ``received``, bytes), as they came."""
@@ -354,7 +353,7 @@ class Path:
     def pending_bits(self) -> set[int]:
         """Classical bits that slots not yet committed will write."""
         waiting = self._contents[int(self.committed > 0) :]
-        return {e.bit for content in waiting for e in content.slot.events if isinstance(e, Measure)}
+        return {e.bit for content in waiting for e in content.slot.events if isinstance(e, Measure | Merge)}
 
     def child(self, name: str, decision: Decision, value: int, chosen: np.ndarray) -> Path:
         """The path on which ``decision`` came out as ``value``; ``chosen``: its shots, as indices into this path's."""

@@ -34,7 +34,7 @@ from qcos_plugins.matching_tracker.window import (
 )
 
 from qcosd.qec.calibration import Calibration
-from qcosd.qec.fragment import Event, FragmentProgram, Frame, Measure, Merge
+from qcosd.qec.fragment import Choose, Event, Fragment, FragmentProgram, Frame, Measure, Merge, Split
 from qcosd.qec.geometry import Coord
 from qcosd.qec.versions import versions
 
@@ -167,7 +167,7 @@ class Plans:
             raise ValueError(f"buffer {self.buffer} is negative")
         if self.buffer == 0 and scheme == PARALLEL:
             raise ValueError("buffer 0 is too little for parallel windows: 1 at least")
-        if self.buffer != program.distance and any(f.decision for f in program.fragments):
+        if self.buffer != program.distance and any(f.decision or f.choices for f in program.fragments):
             # The wait before a decision ends when a window with a buffer of d slots has committed what it reads.
             below = self.buffer < program.distance
             why = "below the distance {}: too little" if below else "above the distance {}: more than programs wait for"
@@ -184,6 +184,7 @@ class Plans:
         patches = dict.fromkeys(patch for event in events for patch in _patches(event))
         self.frame_rows = {patch: row for row, patch in enumerate(patches)}
         self.tags = 1 + max((e.tag for e in events if isinstance(e, Merge | Measure)), default=-1)
+        self.bits = program.bits + program.scratch
         self._blocks: dict[tuple[int, ...], BlockSyndrome] = {}
         # Of windows, at whatever rates: all instances, and the plan.
         self._known: dict[tuple[object, ...], tuple[Sequence[Instance], WindowPlan | None]] = {}
@@ -208,9 +209,15 @@ class Plans:
             self._digest = blake2b(repr((sha, work)).encode(), digest_size=16).digest()
         return self._digest
 
-    def windows(self, start: int, stop: int, last: bool) -> tuple[Window, ...]:
-        """The windows of slots ``start`` to ``stop``, as `schedule` cuts them."""
-        return schedule(self.scheme, start, self.commit, self.buffer, stop, last)
+    def windows(self, start: int, begin: int, fragment: Fragment) -> tuple[Window, ...]:
+        """The windows from slot ``start`` on, of a fragment that begins in slot ``begin``; its choices are decisions like that
+        at its end."""
+        stops = [(begin + slot, False) for slot in sorted({slot for slot, _ in fragment.choices})]
+        found: tuple[Window, ...] = ()
+        for stop, last in (*stops, (begin + fragment.length, fragment.decision is None)):
+            found += schedule(self.scheme, start, self.commit, self.buffer, stop, last)
+            start = found[-1].commit if found else start
+        return found
 
     def content(self, number: int) -> SlotContent:
         """A distinct slot by its number."""
@@ -297,9 +304,9 @@ class Plans:
             for slot, content in enumerate(committed)
             for event, names in zip(content.slot.events, content.event_records, strict=True)
         ]
-        if any(isinstance(event, Frame) and event.condition is not None for _, event, _ in happenings):
+        if any(isinstance(event, Frame | Choose) and event.condition is not None for _, event, _ in happenings):
             return None
-        size = self.tags, self.program.bits
+        size = self.tags, self.bits
         try:
             return Algebra(self.frame_rows, size, len(committed), happenings, parities, frames, columns)
         except (NotFinal, ValueError):
@@ -377,4 +384,6 @@ def _rows(values: object) -> Rows:
 
 
 def _patches(event: Event) -> tuple[int, ...]:
-    return (event.patch,) if isinstance(event, Frame) or not hasattr(event, "first") else (event.first, event.second)
+    if isinstance(event, Choose):
+        return ()
+    return (event.first, event.second) if isinstance(event, Merge | Split) else (event.patch,)

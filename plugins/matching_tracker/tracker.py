@@ -21,11 +21,12 @@ from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
 from qcos_plugins.matching_tracker.order import expect, path_of
 from qcos_plugins.matching_tracker.outcomes import Outcomes
 from qcos_plugins.matching_tracker.pace import Pace
-from qcos_plugins.matching_tracker.packed import Bits, mask, ones, read_rows, unpack, width
+from qcos_plugins.matching_tracker.packed import Bits, mask, ones, unpack, width
 from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.payload import records
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.task import Task
+from qcos_plugins.matching_tracker.told import Told
 from qcos_plugins.matching_tracker.window import SLIDING
 
 from qcosd.qec.calibration import Calibration
@@ -40,7 +41,7 @@ MOST_AHEAD = 32
 ERASED = "erased"
 NOT_DECODED = "missing records"
 
-CHECKPOINT = b"\x03"
+CHECKPOINT = b"\x04"
 """Version of checkpoints, their first byte."""
 
 
@@ -89,7 +90,7 @@ class Tracker:
         kept_width = None if keep_records or keep_shots is None else width(keep_shots)
         self._keeping = Keeping(kept_width) if keep_records or keep_shots is not None else None
         self._kept = 0 if self._keeping is None else kept_width
-        self._decided: dict[str, tuple[Decided, Bits]] = {}  # by path; those that hardware may not have yet
+        self._told = Told()
         self._helpers = helpers
         self._decode_missing = decode_missing and plans.erasures
         self._batch = batch
@@ -172,10 +173,7 @@ class Tracker:
         bits, missing = records(block, frames)
         self._batch = block.batch
         self._began = True
-        above = block.path
-        while above:  # hardware went on below them
-            above = above.rpartition("/")[0]
-            self._decided.pop(above, None)
+        self._told.came(block, path)
         path.time = block.t_hw_ns
         if self._keeping is not None:
             self._keeping.keep(path.name, bits, missing)
@@ -197,6 +195,7 @@ class Tracker:
                 path.take(path.block(1), bits[rows], absent)
                 row += m
                 self._advance(path, began, alone=True)
+        replies += self._told.chosen(path)
         replies.append(Acknowledgement(path.name, path.received, path.committed))
         if path.complete:
             self._end(path, replies)
@@ -240,8 +239,8 @@ class Tracker:
         return None
 
     def _went_on(self, path: Path) -> list[Reply]:
-        replies: list[Reply] = []
         self._advance(path, self._clock() if self._clock else 0.0)
+        replies: list[Reply] = [*self._told.chosen(path)]
         if path.complete:
             self._end(path, replies)
         return replies
@@ -269,7 +268,7 @@ class Tracker:
             self._began,
             self.plans.calibration.to_bytes() if self._outcomes.calibration else b"",
             {name: path.state(shots) for name, path in self.open.items()},
-            [[*vars(decided).values(), values.tobytes()] for decided, values in self._decided.values()],
+            self._told.state(),
             self._outcomes.state(),
         ]
         return [CHECKPOINT + msgpack.packb(state), *(self._keeping.piece() if self._keeping else ())]
@@ -294,12 +293,10 @@ class Tracker:
             self.open = {
                 name: Path.of_state(self.plans, name, path, shots, self._explains) for name, path in paths.items()
             }
-            for *fields, values in decided:
-                header = Decided(*fields)
-                self._decided[header.path] = (header, read_rows(values, header.shots)[0])
+            self._told.restore(decided)
             if self._keeping:
                 self._keeping.restore(pieces)
-            replies: list[Reply] = list(self._decided.values())
+            replies: list[Reply] = [*self._told.all()]
             for path in list(self.open.values()):  # what others were about to decode for the predecessor
                 replies += self._went_on(path)
         except (ValueError, TypeError, LookupError, msgpack.UnpackException) as error:
@@ -372,7 +369,7 @@ class Tracker:
         if decision is None:
             outcomes, shots = self._outcomes, len(path.shots)
             own: Any = path.shots if path.name else slice(None)  # indices cost more than all the rest of a single shot
-            bits = unpack(path.ledger.bits, shots)
+            bits = unpack(path.ledger.bits[: self.plans.program.bits], shots)
             outcomes.bits[:, own] = bits[:, DECODED]
             outcomes.undecoded[:, own] = bits[:, UNDECODED]
             outcomes.applied[:, own] = bits[:, APPLIED]
@@ -384,12 +381,9 @@ class Tracker:
             return
         if late := path.pending_bits() & set(decision.condition.bits):
             raise NotFinal(f"decision {decision.k} reads bits {sorted(late)} before they are final")
-        shots = len(path.shots)
-        # Shots that are discarded go on where the decision is 0.
-        value = holds(decision.condition, path.ledger.bits)[DECODED] & path.live
-        self._decided[path.name] = (Decided(path.name, decision.k, shots), value)
-        replies.append(self._decided[path.name])
-        taken = unpack(value, shots)
+        made = self._told.decide(path, decision.k, holds(decision.condition, path.ledger.bits)[DECODED])
+        replies.append(made)
+        taken = unpack(made[1], len(path.shots))
         for outcome in (0, 1):
             chosen = np.flatnonzero(taken == outcome)
             if len(chosen):

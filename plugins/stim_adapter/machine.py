@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from qcos_plugins.stim_adapter.faults import Fault
 from qcos_plugins.stim_adapter.frames import RECORD_BYTES, FlipBatch, Packed, pack, unpack
 from qcos_plugins.stim_adapter.reference import CliffordReference, Reference
+from qcos_plugins.stim_adapter.states import StateReference
 from qcos_plugins.stim_adapter.steps import BlockPlan, Compiler, GaugeFix, Place, Prepare, Run, Steer, Strike, Turn
 
 from qcosd.qec.calibration import Calibration
@@ -41,6 +43,8 @@ class Branch:
     """What steering has injected so far: patch -> {"X": shots with X_L, "Z": shots with Z_L}."""
     round: int = 0
     records: int = 0
+    chosen: dict[int, Packed] = field(default_factory=dict)
+    """Decision -> shots, of those that a hand-over waits for."""
 
 
 class Machine:
@@ -61,7 +65,7 @@ class Machine:
         batch: int = 0,
         *,
         compiler: Compiler | None = None,
-        reference: Callable[[int, int], Reference] = CliffordReference,
+        reference: Callable[[int, int], Reference] | None = None,
         steer: bool = True,
         gauge_fix: bool = True,
         faults: Sequence[Iterable[Fault]] = (),
@@ -77,7 +81,7 @@ class Machine:
         self.round_ns = round_ns
         self.t0_ns = t0_ns
         self._compiler = compiler or Compiler(program, noise, steer=steer, gauge_fix=gauge_fix)
-        self._reference = reference
+        self._reference = reference or reference_for(program)
         self._program = program
         self._record_bytes = record_bytes
         self._faults: dict[int, dict[Place, list[tuple[int, Fault]]]] = defaultdict(lambda: defaultdict(list))
@@ -86,7 +90,8 @@ class Machine:
                 self._faults[fault.slot][fault.place].append((shot, fault))
 
     def run(self) -> Generator[BlockItem | DecideItem, Packed | None, None]:
-        """Yields ("block", Block, bits) for each block, and ("decide", path, k, shots) at the end of a fragment that decides.
+        """Yields ("block", Block, bits) for each block, and ("decide", path, k, shots) at the end of a fragment that decides and
+        before a hand-over by choice.
 
         Bits are uint8 (sum(m), ceil(shots/8)).  After "decide" the packed decisions of the path's shots must be sent.
         """
@@ -95,9 +100,14 @@ class Machine:
             branch = waiting.pop()
             fragment = branch.fragment
             starts = self._compiler.blocks(fragment)
-            for start in starts:
+            for start, stop in pairwise([*starts, fragment.length]):
+                for slot, k in fragment.choices:
+                    if slot == start:
+                        branch.chosen[k] = self._checked(
+                            branch, k, (yield ("decide", branch.path, k, len(branch.shots)))
+                        )
                 last = fragment.decision is None and start == starts[-1]
-                yield self._block(branch, start, last)
+                yield self._block(branch, start, stop, last)
             if (decision := fragment.decision) is not None:
                 reported = yield ("decide", branch.path, decision.k, len(branch.shots))
                 waiting += reversed(self._children(branch, decision, reported))
@@ -121,8 +131,8 @@ class Machine:
 
     # ---- rounds
 
-    def _block(self, branch: Branch, start: int, last: bool) -> BlockItem:
-        length = min(self._program.distance, branch.fragment.length - start)
+    def _block(self, branch: Branch, start: int, stop: int, last: bool) -> BlockItem:
+        length = stop - start
         stops = (
             [(i, place) for i in range(length) for place in self._faults.get(branch.round + i, ())]
             if self._faults
@@ -164,11 +174,11 @@ class Machine:
                         del steered[patch]
                     else:
                         steered[patch][flips] = steered[patch][flips] ^ flip
-                case Prepare(patch, state):
-                    reference.prepare(patch, state)
+                case Prepare(patch, state, choice):
+                    reference.prepare(patch, state, branch.chosen.get(choice))
                     steered[patch] = {basis: np.zeros_like(frames.mask) for basis in "XZ"}
-                case GaugeFix(operator, pauli):
-                    frames.inject(frames.parity(operator), pauli)
+                case GaugeFix(operator, pauli, choice):
+                    frames.inject(frames.parity(operator) & branch.chosen.get(choice, frames.mask), pauli)
                 case Turn(patch):
                     reference.hadamard(patch)
                     steered[patch] = {"X": steered[patch]["Z"], "Z": steered[patch]["X"]}
@@ -190,15 +200,18 @@ class Machine:
 
     # ---- decisions
 
+    def _checked(self, branch: Branch, k: int, reported: Packed | None) -> Packed:
+        if reported is None or np.shape(reported) != branch.frames.mask.shape:
+            raise ValueError(f"path {branch.path!r}: decision {k} needs {branch.frames.mask.shape[0]} bytes")
+        return np.asarray(reported, np.uint8) & branch.frames.mask
+
     def _children(self, branch: Branch, decision: Decision, reported: Packed | None) -> list[Branch]:
         """The branches that a decision leads to, value 0 first.
 
         The reported value counts, whatever the reference has: a reference differs from the state of a shot by a Pauli
         that is in the frames, and every branch is Clifford.
         """
-        if reported is None or np.shape(reported) != branch.frames.mask.shape:
-            raise ValueError(f"path {branch.path!r}: decision {decision.k} needs {branch.frames.mask.shape[0]} bytes")
-        values = unpack(np.asarray(reported, np.uint8), len(branch.shots))
+        values = unpack(self._checked(branch, decision.k, reported), len(branch.shots))
         found = []
         for value in (0, 1):
             keep = values == value
@@ -222,6 +235,13 @@ class Machine:
                 )
             )
         return found
+
+
+def reference_for(program: FragmentProgram) -> Callable[[int, int], Reference]:
+    """State vectors for programs that need them, which are those to which a |T> is handed over."""
+    parts = (part for fragment in program.fragments for slot in fragment.slots for part in slot.parts)
+    universal = any(i.name in ("HANDOVER_T", "HANDOVER_YX") for part in parts for i in part.instructions)
+    return StateReference if universal else CliffordReference
 
 
 def _chosen(mask: Packed, keep: NDArray[np.bool_]) -> Packed:

@@ -23,8 +23,9 @@ class Reference(Protocol):
     implements the same five calls.
     """
 
-    def prepare(self, patch: int, state: str) -> None:
-        """A patch is born in |0> ("Z"), |+> ("X") or |Y> ("Y"); one of that name that is there already is replaced."""
+    def prepare(self, patch: int, state: str, chosen: Packed | None = None) -> None:
+        """A patch is born in |0> ("Z"), |+> ("X") or a state of `fragment.HANDOVERS`; one of that name that is there already
+        is replaced.  ``chosen``: the shots of a "YX" that get |Y>."""
 
     def hadamard(self, patch: int) -> None: ...
 
@@ -59,7 +60,7 @@ class CliffordReference:
         self._qubits: dict[int, int] = {}
         self._free: list[int] = []
 
-    def prepare(self, patch: int, state: str) -> None:
+    def prepare(self, patch: int, state: str, chosen: Packed | None = None) -> None:
         if patch not in self._qubits:
             self._qubits[patch] = self._free.pop() if self._free else len(self._qubits)
         _RESETS[state](self._tableau, self._qubits[patch])

@@ -20,6 +20,7 @@ from qcos_plugins.stim_adapter.frames import reader
 
 from qcosd.qec.calibration import Calibration, NoiseLine, noise_after, noise_before
 from qcosd.qec.fragment import (
+    HANDOVERS,
     SEAM,
     Fragment,
     FragmentProgram,
@@ -34,6 +35,8 @@ from qcosd.qec.fragment import (
 )
 from qcosd.qec.geometry import Coord, Rect, other, spanning_rect
 
+BIRTHS = {"R", "RX", *HANDOVERS}
+
 Place = tuple[int, int, bool]  # (part, instruction, after?): where in a slot a fault strikes
 
 
@@ -44,20 +47,25 @@ class Run(NamedTuple):
 
 
 class Prepare(NamedTuple):
-    """The reference gets a qubit in |0> ("Z"), |+> ("X") or |Y> ("Y"), not yet steered."""
+    """The reference gets a qubit in |0> ("Z"), |+> ("X") or a state that is handed over, not yet steered.  ``choice``: the
+    decision that says which, if any."""
 
     patch: int
     state: str
+    choice: int = -1
 
 
 class GaugeFix(NamedTuple):
-    """A fresh |Y> stands in as |+>, whose random stabiliser X_L does not stabilise |Y>: make it Y_L, which does.
+    """A fresh |Y> or |T> stands in as |+>, whose random stabiliser X_L stabilises neither: for |Y> make it Y_L, which does,
+    for |T> take it out.
 
-    ``operator`` tells where the frame has X_L, ``pauli`` applies Z_L there.  Taking X_L out would not be enough: with one
-    reference for all shots, nothing would then make independent from shot to shot what |Y> makes random."""
+    ``operator`` tells where the frame has X_L, ``pauli`` applies Z_L or X_L there.  Taking X_L out would not be enough for |Y>:
+    with one reference for all shots, nothing would then make independent from shot to shot what |Y> makes random.
+    ``choice``: only where this decision is 1; elsewhere it is a |+>."""
 
     operator: stim.Circuit
     pauli: stim.Circuit
+    choice: int = -1
 
 
 class Turn(NamedTuple):
@@ -131,14 +139,21 @@ class Compiler:
             self.sites[site] = len(self.sites)
         self.names = {site: str(qubit) for site, qubit in self.sites.items()}
 
-    def blocks(self, fragment: Fragment) -> range:
-        """First slots of the blocks of a fragment: up to d slots each.  A path ends with a block, be it an empty one."""
+    def blocks(self, fragment: Fragment) -> list[int]:
+        """First slots of the blocks of a fragment: up to d slots each, and none goes on where a decision is awaited.  A path
+        ends with a block, be it an empty one."""
         length = fragment.length if fragment.decision else max(fragment.length, 1)
-        return range(0, length, self.program.distance)
+        found, waits = [0] if length else [], sorted({slot for slot, _ in fragment.choices})
+        while (
+            found and (start := min([found[-1] + self.program.distance, *(w for w in waits if w > found[-1])])) < length
+        ):
+            found.append(start)
+        return found
 
     def block(self, fragment: Fragment, start: int, faults: Iterable[tuple[int, Place]] = ()) -> BlockPlan:
         """The block of a fragment that begins at slot ``start``; ``faults``: (slot of the block, place) to stop at."""
-        numbers = tuple(self._sequences[fragment.index][start : start + self.program.distance])
+        stop = next((slot for slot, _ in fragment.choices if slot > start), fragment.length)
+        numbers = tuple(self._sequences[fragment.index][start : min(stop, start + self.program.distance)])
         if stops := set(faults):
             return self._compile(numbers, stops)
         plan = self._blocks.get(numbers)
@@ -192,7 +207,7 @@ class _Writer:
                     self._measure(reads.pop(lone), instruction)
                 self._noise(noise_before(instruction, rates, offset), number, (i, j, False))
                 self._instruction(instruction, part)
-                if part.rank < SEAM and instruction.name in ("R", "RX", "HANDOVER_Y") and lone in births:
+                if part.rank < SEAM and instruction.name in BIRTHS and lone in births:
                     self._birth(births.pop(lone))
                 elif instruction.name == "H" and lone in turns:
                     turns.remove(lone)
@@ -216,7 +231,7 @@ class _Writer:
                 self._runs[-1] += len(targets)
         elif name == "PERM":
             self._lines.append(f"SWAP {self._qubits(swaps(targets))}")
-        elif name == "HANDOVER_Y":
+        elif name in HANDOVERS:
             self._handover(targets)
         elif name not in ("I", "TICK"):
             raise ValueError(f"the machine has no instruction {name} (patches {part.patches})")
@@ -246,11 +261,12 @@ class _Writer:
         if isinstance(event, Init):
             self._steps.append(Prepare(event.patch, event.basis))
             return
-        self._steps.append(Prepare(event.patch, event.state))
+        self._steps.append(Prepare(event.patch, event.state, event.choice))
         if self._compiler.gauge_fix:
             column = " ".join("Z" + self._names[site] for site in event.rect.column())
             operator = stim.Circuit(f"OBSERVABLE_INCLUDE(0) {column}")
-            self._inject(GaugeFix(operator, self._string(event.rect, "Z")))
+            pauli = self._string(event.rect, "X" if event.state == "T" else "Z")
+            self._inject(GaugeFix(operator, pauli, event.choice))
 
     def _measure(self, event: Measure, instruction: Instruction) -> None:
         rect = spanning_rect(Rect(*c, *c) for c in instruction.targets)

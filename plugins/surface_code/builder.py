@@ -24,11 +24,13 @@ from qcos_plugins.surface_code.stabilisers import BY_ROUND, Stabilisers, plaquet
 
 from qcosd.qec.fragment import (
     HADAMARD,
+    HANDOVERS,
     INIT,
     MEASURE,
     ROUND,
     SEAM,
     SPLIT,
+    Choose,
     Decision,
     Detector,
     Event,
@@ -96,17 +98,18 @@ class Builder:
         self._add((patch,), INIT, rect, [_reset(rect.data(), basis)])
         self._events.append(Init(patch, rect, basis))
 
-    def handover(self, patch: int, cell: Cell, state: str = "Y") -> None:
-        """An encoded state arrives with known syndrome.  Only |Y> so far."""
-        if state != "Y":
-            raise ValueError(f"no hand-over of state {state!r}")
+    def handover(self, patch: int, cell: Cell, state: str = "Y", choice: int = -1) -> None:
+        """An encoded state of `fragment.HANDOVERS` arrives with known syndrome, "YX" as decision ``choice`` says."""
+        names = {kind: name for name, kind in HANDOVERS.items()}
+        if state not in names or (state == "YX") != (choice >= 0):
+            raise ValueError(f"no hand-over of state {state!r} by choice {choice}")
         rect = self._born(patch, cell)
         self._stabilisers.arrive(rect)
         sites = (*rect.data(), *(p.centre for p in plaquettes_of(rect)))
-        self._add((patch,), INIT, rect, [Instruction("HANDOVER_Y", sites)])
-        self._events.append(Handover(patch, rect, state))
+        self._add((patch,), INIT, rect, [Instruction(names[state], sites)], choice=choice)
+        self._events.append(Handover(patch, rect, state, choice))
 
-    def join(self, one: int, two: int, tag: int | None = None) -> int:
+    def join(self, one: int, two: int, tag: int | None = None, bit: int = -1) -> int:
         """Begins a parity measurement: ZZ of patches in one row, XX of patches in one column.  Returns its tag, a new
         one if none is given."""
         first, second = sorted((one, two), key=self.cells.__getitem__)
@@ -128,7 +131,7 @@ class Builder:
             (0, *p.centre, 0) for p in plaquettes_of(whole) if p.basis == basis and a[axis] < p.centre[axis] < b[axis]
         )
         tag = next(self._tags) if tag is None else tag
-        self._events.append(Merge(first, second, basis, tag, records, self._line(seam, a, basis)))
+        self._events.append(Merge(first, second, basis, tag, records, self._line(seam, a, basis), bit))
         return tag
 
     def split(self, one: int, two: int) -> None:
@@ -190,6 +193,10 @@ class Builder:
             raise ValueError(f"frame of {pauli!r}: X or Z expected")
         self._events.append(Frame(patch, pauli, tags, constant, condition))
 
+    def choose(self, k: int, condition: Condition, bit: int) -> None:
+        """Decision ``k`` is made, as `fragment.Choose` says."""
+        self._events.append(Choose(k, condition, bit))
+
     def cnot(self, control: int, target: int, ancilla: int, cell: Cell | None = None) -> None:
         """CX by a ZZ and an XX merge with an ancilla, alone on the machine: 2 d rounds."""
         corner = (self.cells[target][0], self.cells[control][1])
@@ -248,10 +255,10 @@ class Builder:
             raise ValueError("a fragment ends within a merge")
         return Fragment(index, self._entry, tuple(self._slots), tuple(self._timeline), decision)
 
-    def program(self, bits: int = 0, qubits: int = 0) -> FragmentProgram:
-        """A program of this one fragment, with one register ``c`` of ``bits`` bits."""
+    def program(self, bits: int = 0, qubits: int = 0, scratch: int = 0) -> FragmentProgram:
+        """A program of this one fragment, with one register ``c`` of ``bits`` bits, and ``scratch`` others."""
         registers = (("c", bits),) if bits else ()
-        return FragmentProgram(self.distance, qubits, registers, (self.fragment(),), self.extent)
+        return FragmentProgram(self.distance, qubits, registers, (self.fragment(),), self.extent, scratch=scratch)
 
     # ---- inside
 
@@ -312,8 +319,9 @@ class Builder:
         rect: Rect,
         instructions: list[Instruction],
         detectors: tuple[Detector, ...] = (),
+        choice: int = -1,
     ) -> None:
-        part = Part(patches, rank, tuple(instructions), detectors)
+        part = Part(patches, rank, tuple(instructions), detectors, choice)
         self._parts.append((_position(rank, rect), self._share(part)))
 
     def _share(self, part: Part) -> Part:

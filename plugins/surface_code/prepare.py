@@ -20,7 +20,7 @@ from qcosd.qec.fragment import Decision, Fragment, FragmentProgram
 from qcosd.qec.program import LogicalProgram
 
 HANDED_OVER = (
-    "encoded |Y> states for S gates are idealised: they arrive with known syndrome and with the error rate noise.handover "
+    "encoded {} are idealised: they arrive with known syndrome and with the error rate noise.handover "
     "of the device on each data qubit; their distillation is not simulated"
 )
 MAX_BRANCHES = 64
@@ -28,6 +28,12 @@ MAX_BRANCHES = 64
 MANY = 2**53
 """Where the counting of paths ends: numbers up to here are exact in every reader of JSON."""
 MOVED = "H is transversal, followed by a quarter turn of the patch that moves its qubits in no time"
+ASSUMPTIONS = {
+    "HANDOVER_Y": HANDED_OVER.format("|Y> states for S gates"),
+    "HANDOVER_T": HANDED_OVER.format("|T> and |Y> states for T gates"),
+    "PERM": MOVED,
+}
+"""Instruction -> what a reader of the result must know where a program has it."""
 
 
 def prepare(program: LogicalProgram, distance: int, movement: bool = True) -> FragmentProgram:
@@ -36,7 +42,7 @@ def prepare(program: LogicalProgram, distance: int, movement: bool = True) -> Fr
     Raises schedule.Unsupported for an H that the device cannot do, ValueError for a distance that is not odd and >= 3.
     """
     flow = Flow.of(program)
-    tags = count()
+    tags, choices = count(), count(len(flow.forks))
     unborn: dict[int, dict[int, Unborn]] = {-1: {}}  # at each decision, -1 the beginning
     fragments: list[Fragment] = []
     builders: list[Builder] = []
@@ -46,7 +52,9 @@ def prepare(program: LogicalProgram, distance: int, movement: bool = True) -> Fr
         # The fragment that does not do the body comes first.
         for place in (0,) if fork is None else (fork.behind, fork.place + 1):
             steps, k = flow.run(place)
-            schedule = Schedule(distance, program.qubits, movement, flow.last_use, tags, entry, unborn[behind])
+            schedule = Schedule(
+                distance, program.qubits, movement, flow.last_use, tags, choices, program.bits, entry, unborn[behind]
+            )
             schedule.run(place, steps)
             builder = Builder(distance, {qubit: data_cell(qubit) for qubit in sorted(entry)}, tags)
             decision = None
@@ -73,7 +81,8 @@ def prepare(program: LogicalProgram, distance: int, movement: bool = True) -> Fr
         registers=program.classical_registers,
         fragments=tuple(fragments),
         cells=(max(b.extent[0] for b in builders), max(b.extent[1] for b in builders)),
-        assumptions=tuple(text for name, text in (("HANDOVER_Y", HANDED_OVER), ("PERM", MOVED)) if name in kinds),
+        assumptions=tuple(text for name, text in ASSUMPTIONS.items() if name in kinds),
+        scratch=3 * program.qubits if "HANDOVER_T" in kinds else 0,
     )
 
 

@@ -72,6 +72,8 @@ class Schedule:
         movement: bool,
         last_use: Mapping[int, Where],
         tags: Iterator[int],
+        choices: Iterator[int],
+        scratch: int,
         alive: Iterable[int] = (),
         unborn: Mapping[int, Unborn] | None = None,
     ) -> None:
@@ -83,6 +85,8 @@ class Schedule:
         self._movement = movement
         self._last_use = last_use
         self._tags = tags
+        self._choices = choices
+        self._scratch = scratch
         self._steps: list[Step] = []
         self._uses: dict[int, list[int]] = {}  # numbers of the steps that touch a qubit
         self._floor = Floor()
@@ -154,6 +158,8 @@ class Schedule:
             self._hadamard(number, op)
         elif op.kind in ("s", "sdg"):
             self._phase(op.qubits[0], op.kind == "sdg")
+        elif op.kind in ("t", "tdg"):
+            self._eighth(op.qubits[0], op.kind == "tdg")
         elif number > self._covered.get(op.qubits[0], -1):
             self._read_out(number, op)
 
@@ -215,6 +221,35 @@ class Schedule:
         self._do(slot + d, END, partial(Builder.measure, patch=ancilla, basis="X", tag=x))
         self._do(slot + d, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(zz, x), constant=int(dagger)))
         self._ready[qubit] = slot + d
+
+    def _eighth(self, qubit: int, dagger: bool) -> None:
+        """T or its inverse by a |T>, which does one or the other by chance; where it was the wrong one, an S (or its inverse)
+        follows.  All shots make the same rounds: those that need no S merge with a |+>, which does nothing."""
+        d, cell = self._distance, magic_cell(qubit)
+        cells = corridor(data_cell(qubit), cell)
+        needs = [Need(c, begin, begin + d) for c in cells for begin in (0, 2 * d)]
+        slot = self._use(qubit, self._floor.reserve(self._ready.get(qubit, 0), needs))
+        ancilla, choice = patch_on(cell, self._qubits), next(self._choices)
+        first, read, second, again = (next(self._tags) for _ in range(4))
+        parity, chosen, phase = (self._scratch + 3 * qubit + i for i in range(3))
+        needed = Condition((parity,), "==", int(not dagger))
+        # S by a |Y> is S or its inverse = S Z by chance, too.
+        turned = Condition((chosen, phase), "==", 1 + 2 * int(not dagger))
+        self._do(slot, BEGIN, partial(Builder.handover, patch=ancilla, cell=cell, state="T"))
+        self._do(slot, BEGIN, partial(Builder.join, one=qubit, two=ancilla, tag=first, bit=parity))
+        self._do(slot, BEGIN, partial(Builder.choose, k=choice, condition=needed, bit=chosen))
+        self._do(slot + d, END, partial(Builder.split, one=qubit, two=ancilla))
+        self._do(slot + d, END, partial(Builder.measure, patch=ancilla, basis="X", tag=read))
+        self._do(slot + d, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(read,)))
+        slot += 2 * d  # the window that commits the parity has its buffer
+        self._do(slot, BEGIN, partial(Builder.handover, patch=ancilla, cell=cell, state="YX", choice=choice))
+        self._do(slot, BEGIN, partial(Builder.join, one=qubit, two=ancilla, tag=second, bit=phase))
+        slot += d
+        self._do(slot, END, partial(Builder.split, one=qubit, two=ancilla))
+        self._do(slot, END, partial(Builder.measure, patch=ancilla, basis="X", tag=again))
+        self._do(slot, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(again,)))
+        self._do(slot, END, partial(Builder.frame, patch=qubit, pauli="Z", condition=turned))
+        self._ready[qubit] = slot
 
     def _cx(self, control: int, target: int) -> None:
         d, cell = self._distance, corner_cell(control, target)

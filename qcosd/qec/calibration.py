@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from qcosd.qec.fragment import Instruction, open_artifact
+from qcosd.qec.fragment import HANDOVERS, Instruction, open_artifact
 from qcosd.qec.geometry import Coord
 
 VERSION = 2
@@ -194,7 +194,7 @@ def noise_after(instruction: Instruction, rates: Calibration, offset: Coord = (0
         return _lines("DEPOLARIZE1", "hadamard", rates, targets, offset)
     if name == "I":
         return _lines("DEPOLARIZE1", "idle", rates, targets, offset)
-    if name == "HANDOVER_Y":
+    if name in HANDOVERS:
         return _lines("DEPOLARIZE1", "handover", rates, [c for c in targets if c[0] % 2 == 0], offset)
     return []
 

@@ -19,8 +19,10 @@ from functools import partial
 
 from qcosd.qec.calibration import Calibration, NoiseLine, noise_after, noise_before
 from qcosd.qec.fragment import (
+    HANDOVERS,
     INIT,
     SPLIT,
+    Choose,
     Event,
     FragmentProgram,
     Frame,
@@ -45,7 +47,7 @@ _Cuts = Callable[[int, int, str], int]
 
 
 class NonlinearFrame(ValueError):
-    """A conditional Pauli whose condition is no parity of bits: such a frame is no fixed set of records."""
+    """A conditional Pauli whose condition is no parity of bits, or a choice: such a frame is no fixed set of records."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,9 @@ class PauliFrames:
             fixed[event.patch] = Parity()
         elif isinstance(event, Handover):
             # Of |Y> the product of both is fixed: what one is relative to serves for the other.
-            anew = Parity(cuts=frozenset([cut(INIT, event.patch, "X")]))
-            self.x[event.patch] = self.z[event.patch] = anew
+            self.x[event.patch] = Parity(cuts=frozenset([cut(INIT, event.patch, "X")]))
+            same = "X" if event.state == "Y" else "Z"
+            self.z[event.patch] = Parity(cuts=frozenset([cut(INIT, event.patch, same)]))
         elif isinstance(event, Merge):
             measured, joint = (self.z, self.x) if event.basis == "Z" else (self.x, self.z)
             self.tags[event.tag] = measured[event.first] ^ measured[event.second] ^ raw(event.records)
@@ -156,6 +159,9 @@ class PauliFrames:
         elif isinstance(event, Hadamard):
             x, z = self.x[event.patch], self.z[event.patch]
             self.x[event.patch], self.z[event.patch] = z ^ raw(event.records), x
+        elif isinstance(event, Choose):
+            if self._conditional:
+                raise NonlinearFrame(f"decision {event.k}: what is handed over depends on it")
         elif event.condition is None or self._conditional:
             applied = self._applied(event)
             if event.pauli in ("X", "Y"):
@@ -219,7 +225,8 @@ class _Writer:
                     # Between the reset and its noise.
                     birth = births[born]
                     self._rects[born] = birth.rect
-                    self._cut(INIT, born, other(birth.basis) if isinstance(birth, Init) else "X")
+                    for operator in other(birth.basis) if isinstance(birth, Init) else "XZ":
+                        self._cut(INIT, born, operator)
                     born = None
                 self._noise(noise_after, instruction)
             if part.rank == SPLIT:
@@ -259,7 +266,7 @@ class _Writer:
             self.qubit.update(moved)
         elif name == "TICK":
             self.lines.append("TICK")
-        elif name == "HANDOVER_Y":
+        elif name in HANDOVERS:
             self._arrive(t, targets)
         elif targets:
             self._line(name, targets)
@@ -267,7 +274,7 @@ class _Writer:
                 self._number(t, targets, 0)
 
     def _arrive(self, t: int, targets: tuple[Coord, ...]) -> None:
-        """An encoded |Y> without noise and with random syndrome."""
+        """An encoded |Y>, for whichever state it is, without noise and with random syndrome."""
         data = [site for site in targets if site[0] % 2 == 0]
         centres = [site for site in targets if site[0] % 2]
         self._line("RX", data)

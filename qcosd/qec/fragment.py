@@ -18,14 +18,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgpack
 
 from qcosd.qec.geometry import Cell, Coord, Rect
 from qcosd.qec.program import Condition
 
-VERSION = 1
+VERSION = 2
+"""2: hand-overs of |T>, and of |Y> or |+> by a choice."""
 
 T = TypeVar("T")
 
@@ -34,13 +35,17 @@ SPLIT, MEASURE, INIT, HADAMARD, SEAM, ROUND = range(6)
 
 RecordName = tuple[int, int, int, int]
 
+HANDOVERS: Final = {"HANDOVER_Y": "Y", "HANDOVER_T": "T", "HANDOVER_YX": "YX"}
+"""The instruction that hands a state over, and the state: |Y> = |0> + i|1>, |T> = |0> + e^(i pi/4)|1>, or "YX": |Y> in the
+shots in which `Part.choice` came out as 1, and |+> in the others."""
+
 
 class Instruction(NamedTuple):
     """One layer of a noiseless circuit.
 
     ``name``: R, RX, H, M, MX, I (targets: sites; I marks the data qubits that wait while a round is measured), CX
     (targets: control, target, control, target, ...), PERM (from, to, from, to, ...: qubits move), TICK (no targets), or
-    HANDOVER_Y: an encoded |Y> with known syndrome arrives; targets are the d*d data qubits row by row and then the
+    one of HANDOVERS: an encoded state with known syndrome arrives; targets are the d*d data qubits row by row and then the
     d*d - 1 measure qubits, each of which yields one record, in that order, named with ``k = 1``.
     """
 
@@ -62,12 +67,16 @@ class Detector(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The operations of one rank on one region (one patch, or two merged ones) in one slot."""
+    """The operations of one rank on one region (one patch, or two merged ones) in one slot.
+
+    ``choice``: the number of the decision that a HANDOVER_YX in it waits for, else -1.
+    """
 
     patches: tuple[int, ...]
     rank: int
     instructions: tuple[Instruction, ...]
     detectors: tuple[Detector, ...] = ()
+    choice: int = -1
 
 
 class Region(NamedTuple):
@@ -91,17 +100,18 @@ class Init(NamedTuple):
 
 
 class Handover(NamedTuple):
-    """An encoded ``state`` ("Y") arrives with known syndrome."""
+    """An encoded ``state``, one of those of HANDOVERS, arrives with known syndrome.  ``choice``: as of its part."""
 
     patch: int
     rect: Rect
     state: str
+    choice: int = -1
 
 
 class Merge(NamedTuple):
     """A parity measurement of two patches begins: ``tag`` names its outcome, the parity of ``records`` of this slot's
     round.  ``seam`` is the line of seam qubits that continues the joint logical operator of the other basis.  It is
-    final once the window commits up to this slot + 2."""
+    final once the window commits up to this slot + 2.  ``bit``: the classical bit that gets it as well, -1 none."""
 
     first: int
     second: int
@@ -109,6 +119,7 @@ class Merge(NamedTuple):
     tag: int
     records: tuple[RecordName, ...]
     seam: tuple[Coord, ...]
+    bit: int = -1
 
 
 class Split(NamedTuple):
@@ -149,8 +160,17 @@ class Frame(NamedTuple):
     condition: Condition | None = None
 
 
-Event = Init | Handover | Merge | Split | Measure | Hadamard | Frame
-_EVENTS: tuple[type, ...] = (Init, Handover, Merge, Split, Measure, Hadamard, Frame)
+class Choose(NamedTuple):
+    """Decision ``k``, which hands a state over and separates no paths: whether ``condition`` holds of the classical bits as they
+    stand at this point of the program.  It is told to hardware, is final, and is written into ``bit``."""
+
+    k: int
+    condition: Condition
+    bit: int
+
+
+Event = Init | Handover | Merge | Split | Measure | Hadamard | Frame | Choose
+_EVENTS: tuple[type, ...] = (Init, Handover, Merge, Split, Measure, Hadamard, Frame, Choose)
 
 
 class Slot(NamedTuple):
@@ -208,6 +228,15 @@ class Fragment:
         """QEC rounds in it (slots that have one)."""
         return sum(repeats for i, repeats in self.timeline if self.slots[i].regions)
 
+    @cached_property
+    def choices(self) -> tuple[tuple[int, int], ...]:
+        """(slot, k), in order: before hardware begins with the slot it needs decision k."""
+        found, start = [], 0
+        for i, repeats in self.timeline:
+            found += [(start, part.choice) for part in self.slots[i].parts if part.choice >= 0]
+            start += repeats
+        return tuple(found)
+
     def sequence(self) -> Iterator[Slot]:
         for i, repeats in self.timeline:
             for _ in range(repeats):
@@ -218,8 +247,9 @@ class Fragment:
 class FragmentProgram:
     """All fragments of a program; execution begins with fragment 0.
 
-    ``registers``: classical registers in order of declaration, flat bits in that order.  ``cells``: the extent
-    (columns, rows) of cells used.  ``assumptions``: what a reader of the result must know.
+    ``registers``: classical registers in order of declaration, flat bits in that order; ``scratch``: how many bits come
+    behind them that are nobody's result.  ``cells``: the extent (columns, rows) of cells used.  ``assumptions``: what a
+    reader of the result must know.
     """
 
     distance: int
@@ -228,10 +258,21 @@ class FragmentProgram:
     fragments: tuple[Fragment, ...]
     cells: Cell = (0, 0)
     assumptions: tuple[str, ...] = ()
+    scratch: int = 0
 
     @property
     def bits(self) -> int:
         return sum(size for _, size in self.registers)
+
+    @cached_property
+    def decisions(self) -> frozenset[int]:
+        """The numbers of those that end fragments."""
+        return frozenset(f.decision.k for f in self.fragments if f.decision)
+
+    @cached_property
+    def choices(self) -> frozenset[int]:
+        """The numbers of those that hand-overs wait for."""
+        return frozenset(k for f in self.fragments for _, k in f.choices)
 
     def path(self, decisions: Iterable[int] = ()) -> list[Fragment]:
         """The fragments met when the decisions come out as given (missing ones count as 0)."""
@@ -253,6 +294,7 @@ class FragmentProgram:
             "registers": self.registers,
             "cells": self.cells,
             "assumptions": self.assumptions,
+            "scratch": self.scratch,
             "fragments": [
                 {
                     "index": f.index,
@@ -260,7 +302,7 @@ class FragmentProgram:
                     "timeline": f.timeline,
                     "decision": None
                     if f.decision is None
-                    else [*f.decision[:1], list(_cond(f.decision.condition)), *f.decision[2:]],
+                    else [f.decision.k, f.decision.condition.packed(), *f.decision[2:]],
                     "slots": [
                         [[parts.of(p) for p in s.parts], [_event(e) for e in s.events], s.regions] for s in f.slots
                     ],
@@ -268,7 +310,7 @@ class FragmentProgram:
                 for f in self.fragments
             ],
         }
-        doc["parts"] = [[p.patches, p.rank, circuits.of(p.instructions), p.detectors] for p in parts.distinct]
+        doc["parts"] = [[p.patches, p.rank, circuits.of(p.instructions), p.detectors, p.choice] for p in parts.distinct]
         # Coordinates dominate the artifact: flat lists of ints pack to half the size of nested pairs.
         doc["circuits"] = [[[n, [v for site in t for v in site]] for n, t in c] for c in circuits.distinct]
         return bytes(msgpack.packb(doc))
@@ -279,13 +321,14 @@ class FragmentProgram:
         doc = open_artifact("fragments", VERSION, data)
         try:
             circuits = [tuple(_read_instruction(i) for i in c) for c in doc["circuits"]]
-            parts = [Part(p, r, circuits[c], tuple(Detector(*d) for d in ds)) for p, r, c, ds in doc["parts"]]
+            parts = [Part(p, r, circuits[c], tuple(Detector(*d) for d in ds), k) for p, r, c, ds, k in doc["parts"]]
             return cls(
                 distance=doc["distance"],
                 qubits=doc["qubits"],
                 registers=doc["registers"],
                 cells=doc["cells"],
                 assumptions=doc["assumptions"],
+                scratch=doc["scratch"],
                 fragments=tuple(_read_fragment(f, parts) for f in doc["fragments"]),
             )
         except (KeyError, TypeError, IndexError, ValueError) as error:
@@ -302,16 +345,6 @@ def open_artifact(kind: str, version: int, data: bytes) -> dict[str, Any]:
     if found != version:
         raise ValueError(f"{kind} artifact of version {found}; this program reads version {version}")
     return dict(doc)
-
-
-def _cond(condition: Condition) -> tuple[tuple[int, ...], str, bytes]:
-    # msgpack integers end at 64 bits, registers do not.
-    value = condition.value.to_bytes((condition.value.bit_length() + 7) // 8, "big")
-    return (condition.bits, condition.comparison, value)
-
-
-def _read_cond(item: Any) -> Condition:
-    return Condition(bits=tuple(item[0]), comparison=item[1], value=int.from_bytes(item[2], "big"))
 
 
 class _Numbers(Generic[T]):
@@ -334,8 +367,8 @@ def _read_instruction(item: Any) -> Instruction:
 
 def _event(event: Event) -> list[Any]:
     fields: list[Any] = list(event)
-    if isinstance(event, Frame) and event.condition is not None:
-        fields[4] = _cond(event.condition)
+    if isinstance(event, Frame | Choose) and event.condition is not None:
+        fields[event.index(event.condition)] = event.condition.packed()
     return [_EVENTS.index(type(event)), *fields]
 
 
@@ -344,8 +377,10 @@ def _read_event(item: Any) -> Event:
     fields = list(item[1:])
     if kind in (Init, Handover):
         fields[1] = Rect(*fields[1])
+    elif kind is Choose:
+        fields[1] = Condition.unpacked(*fields[1])
     elif kind is Frame and fields[4] is not None:
-        fields[4] = _read_cond(fields[4])
+        fields[4] = Condition.unpacked(*fields[4])
     event: Event = kind(*fields)
     return event
 
@@ -362,5 +397,5 @@ def _read_fragment(doc: Any, parts: list[Part]) -> Fragment:
         entry=tuple((patch, Rect(*rect)) for patch, rect in doc["entry"]),
         slots=tuple(_read_slot(s, parts) for s in doc["slots"]),
         timeline=doc["timeline"],
-        decision=None if decision is None else Decision(decision[0], _read_cond(decision[1]), decision[2], decision[3]),
+        decision=None if decision is None else Decision(decision[0], Condition.unpacked(*decision[1]), *decision[2:]),
     )

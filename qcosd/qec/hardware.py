@@ -47,7 +47,8 @@ class Said(NamedTuple):
 
 
 class Awaits(NamedTuple):
-    """A path has reached the end of a fragment: nothing more comes of it before decision ``k`` is there."""
+    """A path has reached the end of a fragment, or a hand-over by choice: nothing more comes of it before decision ``k`` is
+    there."""
 
     path: str
     k: int
@@ -76,7 +77,8 @@ class Machine(Protocol):
         """
 
     def decide(self, path: str, k: int, values: bytes) -> None:
-        """Answer to the `Awaits` that came last: ceil(shots/8) bytes, 1 for the shots that go on with `Decision.then`."""
+        """Answer to the `Awaits` that came last: ceil(shots/8) bytes, 1 for the shots that go on with `Decision.then`, or
+        get a |Y>."""
 
     def abort(self) -> None:
         """Stop at once, wherever it is, and leave the machine safe.  Comes in every state, also twice; never raises."""
@@ -118,12 +120,14 @@ class Control:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._awaited: Awaits | None = None
+        self.choices: frozenset[int] = frozenset()
         self.state = State.SAFE
 
     def prepare(self, program: FragmentProgram, placement: Placement) -> None:
         if self.state not in (State.SAFE, State.PREPARED):
             raise OutOfOrder(f"prepare: the machine is {self.state.value}")
         self._guarded(self._machine.prepare, program, placement)
+        self.choices = program.choices
         self.state = State.PREPARED
 
     def arm(self, batch: Batch) -> None:
@@ -220,7 +224,7 @@ class _Feeding:
     round_ns: int
     clock: Callable[[], int]
     waiting: deque[Said] = field(default_factory=deque)
-    decided: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    decided: dict[tuple[str, int], bytes] = field(default_factory=dict)
     blocks: int = 0
     records: int = 0
     t0_ns: int = 0
@@ -300,17 +304,18 @@ class _Feeding:
     def answer(self, awaited: Awaits) -> None:
         began = max(self.due, self.clock())
         self.flush(None)
-        waits = awaited.path not in self.decided
-        while awaited.path not in self.decided:
+        due = awaited.path, awaited.k
+        waits = due not in self.decided
+        while due not in self.decided:
+            # A path awaits many choices, which come as soon as they are known, and ends once.
+            if wrong := {k for path, k in self.decided if path == awaited.path} - self.control.choices:
+                raise DecisionFault(f"path {awaited.path!r}: decision {min(wrong)} came, {awaited.k} is due")
             self.note(self.stream.recv())
         if waits and self.round_ns:
             self.stall(began)
         elif waits:
             self.due = max(self.due, self.clock())
-        k, values = self.decided[awaited.path]
-        if k != awaited.k:
-            raise DecisionFault(f"path {awaited.path!r}: decision {k} came, {awaited.k} is due")
-        self.control.decide(awaited.path, k, values)
+        self.control.decide(*due, self.decided[due])
 
     def note(self, message: Message) -> None:
         # Acknowledgements need no answer here: credit is the stream's affair.
@@ -322,7 +327,7 @@ class _Feeding:
             raise DecisionFault(f"not a decision: {error!r}") from error
         if (began := self.left.pop(path, None)) is not None:
             self.reactions.append(time.monotonic_ns() - began)
-        if self.decided.setdefault(path, (k, values)) != (k, values):
+        if self.decided.setdefault((path, k), values) != values:
             raise DecisionFault(f"path {path!r}: decision {k} came twice, with another value")
 
     def wait(self, said: Said, block: Block) -> Said:

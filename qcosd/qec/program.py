@@ -7,7 +7,7 @@ keep 0 until something is measured into them.
 
 Meaning of an operation, in program order:
 
-- gates `h s sdg x y z` act on one qubit, `cx` on (control, target);
+- gates `h s sdg t tdg x y z` act on one qubit, `cx` on (control, target); `t` is diag(1, e^(i pi/4));
 - `measure` reads qubits[0] in the Z basis into the flat classical bit `bit`; the qubit may be used afterwards;
 - `reset` puts its qubit into |0>, whatever it was;
 - `idle` holds all its qubits for `blocks` blocks of d rounds each (d = code distance). Never removed or merged away;
@@ -33,7 +33,7 @@ VERSION: Final = 2
 FORMAT: Final = "qcos.logical"
 
 PAULIS: Final = frozenset({"x", "y", "z"})
-GATES: Final = {"h": 1, "s": 1, "sdg": 1, "x": 1, "y": 1, "z": 1, "cx": 2}
+GATES: Final = {"h": 1, "s": 1, "sdg": 1, "t": 1, "tdg": 1, "x": 1, "y": 1, "z": 1, "cx": 2}
 """Unitary kinds and the number of qubits of each. New gates are added here."""
 KINDS: Final = frozenset(GATES) | {"measure", "reset", "idle", "barrier", "if"}
 COMPARISONS: Final = ("==", "!=", "<", "<=", ">", ">=")
@@ -73,6 +73,15 @@ class Condition:
         if self.comparison == ">":
             return number > self.value
         return number >= self.value
+
+    def packed(self) -> tuple[tuple[int, ...], str, bytes]:
+        """For msgpack, whose integers end at 64 bits, which registers do not."""
+        return (self.bits, self.comparison, self.value.to_bytes((self.value.bit_length() + 7) // 8, "big"))
+
+    @classmethod
+    def unpacked(cls, bits: Sequence[int], comparison: str, value: bytes) -> Condition:
+        """What `packed` said."""
+        return cls(tuple(bits), comparison, int.from_bytes(value, "big"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +176,7 @@ def _packed(op: Op) -> list[Any]:
     fields: list[Any] = [op.kind, op.qubits, op.line, op.bit, op.blocks]
     if op.kind == "if":
         assert op.condition is not None
-        value = op.condition.value
-        # msgpack integers end at 64 bits, registers do not.
-        number = value.to_bytes((value.bit_length() + 7) // 8, "big")
-        fields += [[op.condition.bits, op.condition.comparison, number], [_packed(inner) for inner in op.body]]
+        fields += [op.condition.packed(), [_packed(inner) for inner in op.body]]
     elif op.blocks == 0:
         del fields[3 if op.bit == -1 else 4 :]
     return fields
@@ -204,7 +210,7 @@ def _condition(fields: Any, where: str) -> Condition:
     bits, comparison, number = fields
     if not isinstance(comparison, str) or not isinstance(number, bytes) or len(number) > MAX_VALUE_BYTES:
         raise ProgramError(f"condition of {where} is malformed")
-    return Condition(_integers(bits, f"condition of {where}"), comparison, int.from_bytes(number, "big"))
+    return Condition.unpacked(_integers(bits, f"condition of {where}"), comparison, number)
 
 
 def _integers(values: Any, where: str) -> tuple[int, ...]:
