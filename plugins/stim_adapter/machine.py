@@ -81,7 +81,7 @@ class Machine:
         self.round_ns = round_ns
         self.t0_ns = t0_ns
         self._compiler = compiler or Compiler(program, noise, steer=steer, gauge_fix=gauge_fix)
-        self._reference = reference or reference_for(program)
+        self._reference = reference or (StateReference if needs_states(program) else CliffordReference)
         self._program = program
         self._record_bytes = record_bytes
         self._faults: dict[int, dict[Place, list[tuple[int, Fault]]]] = defaultdict(lambda: defaultdict(list))
@@ -237,11 +237,10 @@ class Machine:
         return found
 
 
-def reference_for(program: FragmentProgram) -> Callable[[int, int], Reference]:
-    """State vectors for programs that need them, which are those to which a |T> is handed over."""
+def needs_states(program: FragmentProgram) -> bool:
+    """Whether one tableau for all shots is too little of a reference: a |T> is handed over, or a state by choice."""
     parts = (part for fragment in program.fragments for slot in fragment.slots for part in slot.parts)
-    universal = any(i.name in ("HANDOVER_T", "HANDOVER_YX") for part in parts for i in part.instructions)
-    return StateReference if universal else CliffordReference
+    return any(i.name in ("HANDOVER_T", "HANDOVER_YX") for part in parts for i in part.instructions)
 
 
 def _chosen(mask: Packed, keep: NDArray[np.bool_]) -> Packed:

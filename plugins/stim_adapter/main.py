@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from qcos_plugins.stim_adapter.machine import needs_states
 from qcos_plugins.stim_adapter.simulator import Compilers, Simulator
+from qcos_plugins.stim_adapter.states import MAX_AMPLITUDES, patches_at_once
 
 from qcosd.qec.hardware import Aborted, Batch, Control, DecisionFault, feed
 from qcosd.qec.readiness import Loaded, NotReady
@@ -43,8 +45,18 @@ def prepare(lease: Any) -> Any:
     """Loads a placed program and says that it can run (`ready`)."""
     device = _terms(lease).device
     with _refusing():
-        _, _, ready = loaded.load(lease.inputs, lease.input, device)
-    return lease.result(outputs={"ready": ready.to_bytes()})
+        program, _, ready = loaded.load(lease.inputs, lease.input, device)
+    facts = {}
+    if needs_states(program):
+        patches = patches_at_once(program)
+        if (shots := MAX_AMPLITUDES >> patches) < 1:
+            raise Refused(
+                "unsupported",
+                f"{patches} patches are alive at once in this program with T gates: the states of this simulated machine hold "
+                f"{MAX_AMPLITUDES.bit_length() - 1}",
+            )
+        facts["batch_limit"] = min(shots, MAX_SHOTS)
+    return lease.result(outputs={"ready": ready.to_bytes()}, facts=facts)
 
 
 @plugin.operation("hardware", "run")

@@ -10,13 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 from qcos_plugins.stim_adapter.frames import Packed, pack, unpack
 
+from qcosd.qec.fragment import FragmentProgram, Handover, Init, Measure
+
 AMPLITUDES: Final = {"Z": (1, 0), "X": (1, 1), "Y": (1, 1j), "T": (1, np.exp(0.25j * np.pi))}
 """Of |0>, |+>, |Y> and |T>, not normalised."""
 
-MAX_AMPLITUDES: Final = 1 << 24
-"""Of all shots of a batch together: 256 MiB."""
+MAX_AMPLITUDES: Final = 1 << 22
+"""Of all shots of a batch together: 64 MiB, and some times that while one is measured."""
 
 States = NDArray[np.complex128]
+
+
+def patches_at_once(program: FragmentProgram) -> int:
+    """How many patches are alive at most, which is how many axes the states get."""
+    most = 0
+    for fragment in program.fragments:
+        alive = len(fragment.entry)
+        for i, _ in fragment.timeline:
+            for event in fragment.slots[i].events:
+                alive += isinstance(event, Init | Handover) - isinstance(event, Measure)
+                most = max(most, alive)
+    return most
 
 
 class StateReference:
@@ -57,7 +71,7 @@ class StateReference:
                 image = image * signs
         rows = self._states.reshape(self._shots, -1), image.reshape(self._shots, -1)
         expected = np.einsum("si,si->s", rows[0].conj(), rows[1]).real
-        outcome = self._random.random(self._shots) >= (1 + expected) / 2
+        outcome = self._drawn((1 - expected) / 2)
         found = rows[0] + (1 - 2.0 * outcome)[:, None] * rows[1]
         found /= np.linalg.norm(found, axis=1, keepdims=True)
         self._states = found.reshape(self._states.shape)
@@ -80,6 +94,10 @@ class StateReference:
         child._axes = list(self._axes)
         child._states = self._states[keep]
         return child
+
+    def _drawn(self, ones: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """An outcome for each shot, given the probability of 1."""
+        return self._random.random(self._shots) < ones
 
     def _axis(self, patch: int) -> int:
         return 1 + self._axes.index(patch)

@@ -67,10 +67,8 @@ class Detector(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The operations of one rank on one region (one patch, or two merged ones) in one slot.
-
-    ``choice``: the number of the decision that a HANDOVER_YX in it waits for, else -1.
-    """
+    """The operations of one rank on one region (one patch, or two merged ones) in one slot.  ``choice``: the number of the
+    decision that a HANDOVER_YX in it waits for, else -1."""
 
     patches: tuple[int, ...]
     rank: int

@@ -76,7 +76,7 @@ def run(
     together = [(fault,) if isinstance(fault, Fault) else fault for fault in faults]
     follower = Tracker(program, prior, shots, keep_records=records, **{"templates": TEMPLATES, **tracker})
     done = Run(None, follower)  # type: ignore[arg-type]
-    decided: dict[str, bytes] = {}
+    decided: dict[tuple[str, int], bytes] = {}
     stream = said(hardware, program, noise, shots, seed, batch=batch, faults=together, **(machine or {}))
     item = next(stream, None)
     while item is not None:
@@ -86,9 +86,9 @@ def run(
                 done.blocks.append(item.header)
             for reply in take(follower, item.header.to_map(), item.frames):
                 if isinstance(reply, tuple) and isinstance(reply[0], Decided):
-                    decided[reply[0].path] = reply[1].tobytes()
+                    decided[reply[0].path, reply[0].k] = reply[1].tobytes()
         else:
-            answer = decided.pop(item.path)
+            answer = decided.pop((item.path, item.k))
         try:
             item = stream.send(answer)
         except StopIteration:

@@ -30,6 +30,8 @@ ONE = {
     "h": np.array([[_R, _R], [_R, -_R]]),
     "s": np.diag([1, 1j]),
     "sdg": np.diag([1, -1j]),
+    "t": np.diag([1, _R + 1j * _R]),
+    "tdg": np.diag([1, _R - 1j * _R]),
     "x": np.array([[0, 1], [1, 0]]),
     "y": np.array([[0, -1j], [1j, 0]]),
     "z": np.diag([1, -1]),
@@ -43,7 +45,7 @@ TWO = {
     "cy": np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, -1j], [0, 0, 1j, 0]]),
     "swap": np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]),
 }
-INVERSE = {"s": "sdg", "sdg": "s"}  # of those used in `mirrored`; the others are their own
+INVERSE = {"s": "sdg", "sdg": "s", "t": "tdg", "tdg": "t"}  # of those used in `mirrored`; the others are their own
 
 
 @dataclass(frozen=True)
@@ -264,15 +266,15 @@ def _random_condition(rng: random.Random) -> Condition:
     return Condition(bits, rng.choice(sorted(COMPARISONS)), rng.randrange(2 ** len(bits)))
 
 
-def mirrored(seed: int, qubits: int, length: int) -> Circuit:
-    """A random unitary circuit, then its inverse, then a read-out of every qubit: always 0."""
+def mirrored(seed: int, qubits: int, length: int, gates: Sequence[str] = ("h", "s", "sdg", "s", "h")) -> Circuit:
+    """A random circuit of CX and ``gates``, then its inverse, then a read-out of every qubit: always 0."""
     rng = random.Random(f"oracle/mirror/{seed}")
     half: list[Gate] = []
     for _ in range(length):
         if qubits > 1 and rng.random() < 0.4:
             half.append(Gate("cx", tuple(rng.sample(range(qubits), 2))))
         else:
-            half.append(Gate(rng.choice(("h", "s", "sdg", "s", "h")), (rng.randrange(qubits),)))
+            half.append(Gate(rng.choice(gates), (rng.randrange(qubits),)))
     back = [Gate(INVERSE.get(gate.name, gate.name), gate.qubits) for gate in reversed(half)]
     read = [Gate("measure", (q,), bit=q) for q in range(qubits)]
     return Circuit(qubits, (("m", qubits),), (*half, *back, *read))

@@ -127,7 +127,7 @@ WHEN = Condition((0,), "==", 1)
 @pytest.mark.parametrize(
     ("op", "text"),
     [
-        (Op("t", (0,), 1), "unknown kind"),
+        (Op("ccx", (0,), 1), "unknown kind"),
         (Op("x", (5,), 1), "not one of the 5"),
         (Op("x", (-1,), 1), "not one of the 5"),
         (Op("x", (0, 1), 1), "1 expected"),
