@@ -43,7 +43,12 @@ def prepare(lease: Any) -> Any:
     """Loads a placed program and says that it can run (`ready`)."""
     device = _terms(lease).device
     with _told_to_the_kernel():
-        _, _, ready = loaded.load(lease.inputs, lease.input, device)
+        program, _, ready = loaded.load(lease.inputs, lease.input, device)
+    if program.choices:
+        raise Refused(
+            "unsupported",
+            "the program has T gates, and this machine is a stabiliser simulator: run it with --use hardware=stim_adapter",
+        )
     return lease.result(outputs={"ready": ready.to_bytes()})
 
 

@@ -85,7 +85,7 @@ class Decoding:
         self.path = lattice(program, decisions, self._rates, offset=offset, shorten=False)
         if self.path.detectors > MOST_DETECTORS:
             raise TooLarge(f"a path of {self.path.detectors} detectors")
-        last = {entry.bit: number for number, entry in enumerate(self.path.written)}
+        last = {entry.bit: number for number, entry in enumerate(self.path.written) if entry.qubit >= 0}
         self.final = last
         self.parities = self.path.certain(sorted(last.values()))
         records = [entry.parity.records for entry in self.path.written]
@@ -249,6 +249,8 @@ def _truth(decoding: Decoding) -> Bits:
 
 def _check_frames(path: Lattice, some: Shots, raw: Bits) -> None:
     """Whether bits, and what Paulis added to them, belong together.  Raises Wrong."""
+    if path.gadgets:
+        return  # what was decided in them is not shown
     number = {}
     for place, entry in enumerate(path.written):
         if entry.bit in number:

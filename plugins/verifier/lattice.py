@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import stim
 from qcos_plugins.verifier.finding import TooLarge, Wrong
-from qcos_plugins.verifier.parity import Frames, Tested, Written
+from qcos_plugins.verifier.parity import Frames, Gadget, Tested, Written
 
 from qcosd.qec.calibration import Calibration, NoiseLine, noise_after, noise_before
-from qcosd.qec.fragment import FragmentProgram, Instruction, Slot
+from qcosd.qec.fragment import HANDOVERS, INIT, FragmentProgram, Instruction, Slot
 from qcosd.qec.geometry import Coord, plaquette_basis
 
 MOST_RECORDS: Final = 60_000
@@ -24,7 +24,7 @@ class Lattice:
     """``lines``: a stim circuit; its records are those of the slots in order, with ``hidden`` ones between them, which are
     no records of a slot; its detectors are those of the slots in order.  ``history``, ``written``: what bits are made of.
     ``alone``: for each patch, rounds in which it was merged with none, before each of its writings and after the last.
-    ``left``: patches that are alive at the end.  ``certain_tags``: independent parities of tags that are certain.
+    ``left``: patches that are alive at the end.  ``gadgets``: what stands for T gates.  ``certain_tags``: independent parities of tags that are certain.
     """
 
     lines: list[str]
@@ -37,6 +37,7 @@ class Lattice:
     alone: dict[int, list[int]]
     left: list[int]
     certain_tags: int
+    gadgets: list[Gadget]
 
     def circuit(self, observables: Iterable[Iterable[int]]) -> stim.Circuit:
         """With parities of records as observables."""
@@ -75,12 +76,14 @@ def lattice(
     *,
     offset: Coord = (0, 0),
     shorten: bool = True,
+    stands: Callable[[int], bool] = lambda number: True,
 ) -> Lattice:
-    """The circuit of a path.  ``shorten``: long runs of equal slots are cut down, which changes no meaning.
+    """The circuit of a path.  ``shorten``: long runs of equal slots are cut down, which changes no meaning.  ``stands``: see
+    `parity.Frames`.
 
     Raises Wrong when the slots do not fit to one another, TooLarge.
     """
-    writer = _Writer(rates, offset)
+    writer = _Writer(Frames(2 * program.distance, stands), rates, offset)
     for fragment in program.path(decisions):
         if sorted(patch for patch, _ in fragment.entry) != sorted(writer.frames.live):
             raise Wrong(f"fragment {fragment.index} begins with other patches than those that are alive")
@@ -93,14 +96,15 @@ def lattice(
                 writer.slot(slot)
             if short:
                 writer.pass_by(slot, repeats - limit - (repeats - limit) % 4)
+                writer.frames.passed(repeats - limit - (repeats - limit) % 4)
         if fragment.decision is not None:
             writer.frames.test(fragment.decision.condition, decision=True)
     return writer.lattice()
 
 
 class _Writer:
-    def __init__(self, rates: Calibration | None, offset: Coord) -> None:
-        self.frames = Frames()
+    def __init__(self, frames: Frames, rates: Calibration | None, offset: Coord) -> None:
+        self.frames = frames
         self._rates = rates
         self._offset = offset
         self._lines: list[str] = []
@@ -118,8 +122,9 @@ class _Writer:
         self._before, self._now = self._now, {}
         detectors = []
         for part in slot.parts:
+            state = self.frames.stand_in(part) if part.rank == INIT else ""
             for instruction in part.instructions:
-                self._instruction(instruction)
+                self._instruction(instruction, state)
             detectors += part.detectors
         for detector in detectors:
             self._parity(f"DETECTOR({detector.x},{detector.y},{self._rounds})", self._numbers(detector.records))
@@ -127,7 +132,7 @@ class _Writer:
         entries = len(self.frames.history)
         self.frames.follow(slot.events, self._numbers)
         for entry in self.frames.history[entries:]:
-            if isinstance(entry, Written):
+            if isinstance(entry, Written) and entry.qubit >= 0:
                 self._alone.setdefault(entry.qubit, [0]).append(0)
         self.pass_by(slot, 1)
 
@@ -151,11 +156,12 @@ class _Writer:
             self._alone,
             sorted(self.frames.live),
             self.frames.certain_tags(),
+            self.frames.gadgets,
         )
 
     # ---- inside
 
-    def _instruction(self, instruction: Instruction) -> None:
+    def _instruction(self, instruction: Instruction, state: str) -> None:
         name, targets = instruction
         if name == "PERM":
             if sorted(targets[::2]) != sorted(targets[1::2]):
@@ -171,8 +177,8 @@ class _Writer:
             self._ids.setdefault(site, len(self._ids))
         if self._rates is not None:
             self._noise(noise_before(instruction, self._rates, self._offset))
-        if name == "HANDOVER_Y":
-            self._arrive(targets)
+        if name in HANDOVERS:
+            self._arrive(targets, state)
         elif name != "I":
             self._line(name, targets)
         if name in ("M", "MX"):
@@ -181,8 +187,8 @@ class _Writer:
         if self._rates is not None:
             self._noise(noise_after(instruction, self._rates, self._offset))
 
-    def _arrive(self, targets: tuple[Coord, ...]) -> None:
-        """Data qubits in no state at all, then every stabiliser and the logical Y are measured, and Y is made +1."""
+    def _arrive(self, targets: tuple[Coord, ...], state: str) -> None:
+        """Data qubits in no state at all, then every stabiliser and the logical Y (or X) are measured, and it is made +1."""
         data = [site for site in targets if site[0] % 2 == 0]
         present = set(data)
         # Each of them is one half of a pair, so that every syndrome is as likely as any other.
@@ -197,8 +203,9 @@ class _Writer:
                 self._lines.append("MPP " + "*".join(f"{basis}{self._ids[site]}" for site in corners))
                 self._record((x, y, 1))
         x0, y0 = data[0]
-        letters = {site: "Z" for site in data if site[0] == x0} | {site: "X" for site in data if site[1] == y0}
-        letters[x0, y0] = "Y"
+        letters = {site: "X" for site in data if site[1] == y0}
+        if state == "Y":
+            letters = {site: "Z" for site in data if site[0] == x0} | letters | {(x0, y0): "Y"}
         self._lines.append("MPP " + "*".join(f"{letter}{self._ids[site]}" for site, letter in letters.items()))
         self._hidden.append(self._count)
         self._count += 1

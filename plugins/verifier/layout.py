@@ -8,7 +8,7 @@ from collections import Counter
 from qcos_plugins.verifier.equivalence import check_registers
 from qcos_plugins.verifier.finding import Wrong
 
-from qcosd.qec.fragment import ROUND, Fragment, FragmentProgram, Merge, Slot
+from qcosd.qec.fragment import HANDOVERS, ROUND, Choose, Fragment, FragmentProgram, Handover, Merge, Slot
 from qcosd.qec.geometry import Coord
 from qcosd.qec.program import LogicalProgram
 
@@ -25,6 +25,7 @@ def check_layout(program: LogicalProgram, fragments: FragmentProgram, distance: 
         raise Wrong(f"distance {fragments.distance}, {distance} was asked for")
     for number, fragment in enumerate(fragments.fragments):
         _check_ends(fragment, number, len(fragments.fragments), fragments.bits)
+        _check_scratch(fragment, fragments.bits, fragments.scratch)
         for i, slot in enumerate(fragment.slots):
             _check_slot(slot, f"fragment {number}, slot {i}")
 
@@ -42,6 +43,22 @@ def _check_ends(fragment: Fragment, number: int, fragments: int, bits: int) -> N
         raise Wrong(f"decision {decision.k} leads to a fragment that is not behind it")
     if any(not 0 <= bit < bits for bit in decision.condition.bits):
         raise Wrong(f"decision {decision.k} reads a bit that is not there")
+
+
+def _check_scratch(fragment: Fragment, bits: int, scratch: int) -> None:
+    """What decisions of T gates are made of and written into is nobody's result; and each says which one it is."""
+    for event in (event for slot in fragment.slots for event in slot.events):
+        written = event.bit if isinstance(event, Merge | Choose) else -1
+        if written >= 0 and not bits <= written < bits + scratch:
+            raise Wrong(f"fragment {fragment.index}: a T gate writes bit {written}, which is no scratch bit")
+        if isinstance(event, Handover) and (event.state == "YX") != (event.choice >= 0):
+            raise Wrong(f"fragment {fragment.index}: state {event.state} is handed over by decision {event.choice}")
+    for slot in fragment.slots:
+        told = {e.patch: (e.state, e.choice) for e in slot.events if isinstance(e, Handover)}
+        for part in slot.parts:
+            for name in (i.name for i in part.instructions if i.name in HANDOVERS):
+                if told.get(part.patches[0]) != (HANDOVERS[name], part.choice):
+                    raise Wrong(f"fragment {fragment.index}: {name} is told as {told.get(part.patches[0])}")
 
 
 def _check_slot(slot: Slot, where: str) -> None:

@@ -41,6 +41,8 @@ def run_side_by_side(
     same state, and the same state at the end.  Raises Wrong where they differ, TooLarge.
     """
     everything = (*first, *second)
+    if any(step.kind == "gate" and step.tableau is None for step in walk(everything)):
+        raise TooLarge("T gates, which stabilisers say nothing of")
     resets = max(sum(step.kind == "reset" for step in walk(steps)) for steps in (first, second))
     qubits = sorted({qubit for step in everything for qubit in step.qubits})
     size = 2 * len(qubits) + resets

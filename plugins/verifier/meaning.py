@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether fragments do what the logical program says: run without noise, over their branches, and read as a tracker would."""
+"""Whether fragments do what the logical program says: run without noise, over their branches, and read as a tracker would.
+
+T gates are run with stand-ins for the states that they need (see `parity`), and compared with the Clifford gates that these
+make of them: so are their records, detectors, decisions and frames.  That it is a |T> which is handed over stands in the artifact.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final
 
 import numpy as np
 import stim
 from qcos_plugins.verifier.finding import Wrong
 from qcos_plugins.verifier.lattice import Lattice, lattice
-from qcos_plugins.verifier.parity import Tested, Written
+from qcos_plugins.verifier.parity import Gadget, Tested, Written
 from qcos_plugins.verifier.steps import Step, steps_of, walk
 
 from qcosd.qec.fragment import FragmentProgram
@@ -21,6 +26,11 @@ PATHS: Final = 6
 """Paths that are run: each decision both ways first."""
 TRIED: Final = 24
 """Paths that are written out to find them: nobody takes a path whose condition never holds."""
+RUNS: Final = (4, 16)
+"""Of a path with T gates, at least and at most: what stands for their states decides which outcomes are certain, and so what
+is seen.  So many make each combination of the first four states."""
+MOST_DETECTORS: Final = 20_000
+"""Of all runs of such a path, where it has more than the least."""
 SHOTS: Final = 16
 """Shots of each path whose outcomes are looked up in the logical program, one by one."""
 MORE: Final = 40
@@ -64,8 +74,9 @@ def check_meaning(program: LogicalProgram, fragments: FragmentProgram, seed: int
     cost = 0
     for run in runs(fragments, seed):
         shots = run.taken
-        found.paths += 1
-        found.decisions.append(run.decisions)
+        if run.decisions not in found.decisions:
+            found.paths += 1
+            found.decisions.append(run.decisions)
         if run.path.left:
             raise Wrong(f"patches {run.path.left} are still alive at the end")
         if not len(shots):
@@ -100,6 +111,10 @@ def runs(fragments: FragmentProgram, seed: int) -> Iterator[Run]:
         run = _run(fragments, whole, seed + len(seen))
         useful += bool(len(run.taken))
         yield run
+        if run.path.gadgets:
+            least, most = RUNS
+            for more in range(1, max(least, min(most, MOST_DETECTORS // max(1, run.path.detectors)))):
+                yield _run(fragments, whole, seed + len(seen) + more * TRIED, more)
         numbers = [f.decision.k for f in fragments.path(whole) if f.decision is not None]
         met.update(zip(numbers, whole, strict=True))
         # Other ways that its shots go: they share the path up to where they leave it.
@@ -121,8 +136,16 @@ def _completed(fragments: FragmentProgram, prefix: Sequence[int]) -> tuple[int, 
     return (*prefix, *(0 for _ in range(number - len(prefix))))
 
 
-def _run(fragments: FragmentProgram, decisions: tuple[int, ...], seed: int) -> Run:
-    path = lattice(fragments, decisions)
+def _run(fragments: FragmentProgram, decisions: tuple[int, ...], seed: int, number: int = 0) -> Run:
+    """``number``: of the run of this path."""
+    random = Random(f"stand-ins/{seed}")
+
+    def stands(state: int) -> bool:
+        return bool(5 * number >> (state - 1) & 1) if state <= 4 else random.random() < 0.5
+
+    path = lattice(fragments, decisions, stands=stands)
+    if unfinished := [gadget.qubit for gadget in path.gadgets if gadget.phase < 0]:
+        raise Wrong(f"a T gate of qubit {unfinished[0]} hands nothing over by its decision")
     circuit = path.circuit(entry.parity.records for entry in path.written)
     coins = len(path.written) + MORE
     shots = max(coins, min(MOST_SHOTS, 2 * coins << len(decisions)))
@@ -136,7 +159,7 @@ def _run(fragments: FragmentProgram, decisions: tuple[int, ...], seed: int) -> R
     unwatched = circuit.count_determined_measurements() - path.certain_tags - path.detectors
     if unwatched > 0:
         raise Wrong(f"{unwatched} parities of records are certain without noise, and no detector looks at them")
-    return Run(decisions, path, *evaluate(path, raw.T, fragments.bits))
+    return Run(decisions, path, *evaluate(path, raw.T, fragments.bits + fragments.scratch))
 
 
 def evaluate(path: Lattice, raw: Bits, bits: int) -> tuple[Bits, Bits, Bits]:
@@ -158,6 +181,8 @@ def evaluate(path: Lattice, raw: Bits, bits: int) -> tuple[Bits, Bits, Bits]:
             number += 1
         else:
             tests[entry.number] = _holds(entry, values)
+            if entry.bit >= 0:
+                values[entry.bit] = tests[entry.number]
             if entry.decision:
                 decided.append(tests[entry.number])
     return written, values, np.array(decided, bool).reshape(len(decided), raw.shape[1])
@@ -179,7 +204,11 @@ class _Logical:
         self._values = [0] * program.bits
         self._due: dict[int, list[int]] = {}
         for number, entry in enumerate(run.path.written):
-            self._due.setdefault(entry.bit, []).append(number)
+            if entry.qubit >= 0:
+                self._due.setdefault(entry.bit, []).append(number)
+        self._gadgets: dict[int, list[Gadget]] = {}
+        for gadget in run.path.gadgets:
+            self._gadgets.setdefault(gadget.qubit, []).append(gadget)
         self._written = run.written[:, shot]
         self._random: list[int] = []
 
@@ -189,11 +218,15 @@ class _Logical:
         rest = [bit for bit, numbers in self._due.items() if numbers]
         if rest:
             raise Wrong(f"bit {rest[0]} is written more often than the program says")
+        if more := [qubit for qubit, gadgets in self._gadgets.items() if gadgets]:
+            raise Wrong(f"qubit {more[0]} goes through more T gates than the program says")
         return self._random
 
     def _do(self, steps: Sequence[Step]) -> None:
         for step in steps:
-            if step.kind == "gate":
+            if step.kind == "gate" and step.tableau is None:
+                self._eighth(step)
+            elif step.kind == "gate":
                 self._simulator.do_tableau(step.tableau, [self._place[qubit] for qubit in step.qubits])
             elif step.kind == "reset":
                 # A new qubit: nobody knows what became of the old one, and to look would decide what others give.
@@ -205,6 +238,30 @@ class _Logical:
                 assert step.guard is not None
                 if step.guard.holds(self._values):
                     self._do(step.body)
+
+    def _eighth(self, step: Step) -> None:
+        """What a T or its inverse comes to with the stand-ins of its gadget, given its two outcomes.
+
+        |Y> for |T> makes S where the parity is 0 and its inverse where it is 1.  |Y> in the second place makes S, or S Z where
+        the phase is 1, and the frame adds the Z that belongs to a |Y> exactly where the choice has one.
+        """
+        (qubit,) = step.qubits
+        due = self._gadgets.get(qubit)
+        if not due:
+            raise Wrong(f"the {step.text()} is not done")
+        gadget = due.pop(0)
+        if gadget.inverse != (step.name == "tdg"):
+            raise Wrong(f"the {step.text()} is done as its inverse")
+        parity, phase = bool(self._written[gadget.parity]), bool(self._written[gadget.phase])
+        chosen, turned = (parity, phase) if step.name == "t" else (not parity, not phase)
+        place = self._place[qubit]
+        if gadget.first:
+            (self._simulator.s_dag if parity else self._simulator.s)(place)
+        if gadget.second:
+            self._simulator.s(place)
+        if (gadget.second and phase) != (chosen and turned):
+            self._simulator.z(place)
+        self._random += [gadget.parity, gadget.phase]
 
     def _measure(self, step: Step) -> None:
         qubit = self._place[step.qubits[0]]

@@ -4,16 +4,20 @@
 A bit is a parity of records and of *tests*: conditions that the program evaluates on earlier bits, and on which Paulis
 depend.  Beside it stand the *cuts* that it is relative to, coin flips of the logical program: the other operator of a patch
 that is born in a basis, and where a merged patch is split.  Bits whose cuts cancel have a parity that is certain.
+
+A T gate is two hand-overs that are merged with its qubit, see `Gadget`.  Here *stand-ins* are handed over, |Y> or |+>: what
+gadgets do with them is linear in the state that arrives, and known, so that all of it but the angle can be checked exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from qcos_plugins.verifier.finding import Wrong
 
-from qcosd.qec.fragment import Event, Frame, Hadamard, Handover, Init, Measure, Merge, Split
+from qcosd.qec.fragment import Choose, Event, Frame, Hadamard, Handover, Init, Measure, Merge, Part, Split
 from qcosd.qec.program import Condition
 
 Records = Callable[[Sequence[tuple[int, int, int, int]]], frozenset[int]]
@@ -45,21 +49,56 @@ class Written(NamedTuple):
 
 
 class Tested(NamedTuple):
-    """A condition is evaluated.  ``number``: of the test; ``decision``: whether the path depends on it."""
+    """A condition is evaluated.  ``number``: of the test; ``decision``: whether the path depends on it; ``bit``: that it is
+    written into, -1 none."""
 
     number: int
     condition: Condition
     decision: bool
+    bit: int = -1
+
+
+@dataclass
+class Gadget:
+    """What stands for a T or its inverse on ``qubit``: a state in place of |T>, and one in place of |Y> or |+>.
+
+    ``first``, ``second``: whether the stand-in is a |Y>, else it is a |+>.  ``parity``, ``phase``: the writings, by number, of
+    the two ZZ outcomes; ``phase`` is -1 until the second is there.  ``choice``: the decision that is made from the first one;
+    ``inverse``: it hands a |Y> over where the parity is 0, which makes the inverse of a T.
+    """
+
+    qubit: int
+    first: bool
+    parity: int
+    choice: int = -1
+    second: bool = False
+    phase: int = -1
+    inverse: bool = False
 
 
 class Frames:
-    """``history``: what was written and tested, in order.  ``cuts``: how many were made.  ``live``: patches that are alive."""
+    """``history``: what was written and tested, in order.  ``cuts``: how many were made.  ``live``: patches that are alive.
+    ``gadgets``: in the order in which they began.
 
-    def __init__(self) -> None:
+    ``wait``: slots from a choice to what is handed over by it, at least.  ``stands``: of the states that a T gate needs, by
+    number, whether |Y> stands for it.
+    """
+
+    def __init__(self, wait: int = 0, stands: Callable[[int], bool] = lambda number: True) -> None:
         self.history: list[Written | Tested] = []
         self.cuts = 0
         self.live: set[int] = set()
         self.tests = 0
+        self.gadgets: list[Gadget] = []
+        self._wait = wait
+        self._stands = stands
+        self._states = 0
+        self._writings = 0
+        self._slot = 0
+        self._stood: dict[int, bool] = {}  # what arrived in this slot
+        self._fresh: dict[int, tuple[Handover, bool]] = {}  # patches handed over for a T and not merged yet
+        self._written: dict[int, int] = {}  # bit -> the latest writing into it
+        self._chosen: dict[int, tuple[int, int]] = {}  # choice -> the writing that it reads, and its slot
         self._tags: dict[int, Parity] = {}
         self._sign: dict[str, dict[int, Parity]] = {"X": {}, "Z": {}}
 
@@ -68,8 +107,23 @@ class Frames:
         self.tests += 1
         return self.tests - 1
 
+    def stand_in(self, part: Part) -> str:
+        """The state that arrives with a part in place of its own: "Y" or "X"."""
+        if all(i.name not in ("HANDOVER_T", "HANDOVER_YX") for i in part.instructions):
+            return "Y"
+        self._states += 1
+        (patch,) = part.patches
+        found = self._stands(self._states)
+        self._stood[patch] = found
+        return "Y" if found else "X"
+
+    def passed(self, slots: int) -> None:
+        """Slots without events."""
+        self._slot += slots
+
     def follow(self, events: Iterable[Event], records: Records) -> None:
         """Events of one slot.  Raises Wrong when they do not fit to one another."""
+        self._slot += 1
         for event in events:
             try:
                 self._follow(event, records)
@@ -91,6 +145,54 @@ class Frames:
         self.cuts += 1
         return Parity(cuts=frozenset([self.cuts - 1]))
 
+    def _write(self, bit: int, tag: int, qubit: int) -> int:
+        """Returns the number of the writing."""
+        self.history.append(Written(bit, self._tags[tag], qubit))
+        self._writings += 1
+        self._written[bit] = self._writings - 1
+        return self._writings - 1
+
+    def _handed_over(self, event: Handover) -> None:
+        if event.state == "Y":
+            self._born(event.patch, "XZ")
+            return
+        stood = self._stood.pop(event.patch)
+        self._born(event.patch, "XZ" if stood else "Z")
+        self._fresh[event.patch] = event, stood
+
+    def _merged(self, event: Merge) -> None:
+        """Whatever has to be known of a merge beside its parity."""
+        fresh = [patch for patch in (event.first, event.second) if patch in self._fresh]
+        if not fresh and event.bit < 0:
+            return
+        number = self._write(event.bit, event.tag, -1) if event.bit >= 0 else -1
+        if len(fresh) != 1 or event.basis != "Z" or number < 0:
+            raise Wrong(f"a merge of patches {event.first} and {event.second} is no part of a T gate")
+        handed, stood = self._fresh.pop(fresh[0])
+        qubit = event.second if fresh[0] == event.first else event.first
+        if handed.state == "T":
+            self.gadgets.append(Gadget(qubit, stood, number))
+            return
+        gadget = next((g for g in self.gadgets if g.qubit == qubit and g.phase < 0), None)
+        if gadget is None or gadget.choice != handed.choice:
+            raise Wrong(f"what decision {handed.choice} hands over belongs to no T gate on qubit {qubit}")
+        gadget.second, gadget.phase = stood, number
+
+    def _choose(self, event: Choose) -> None:
+        if event.k in self._chosen:
+            raise Wrong(f"decision {event.k} is made twice")
+        (bit,) = event.condition.bits if len(event.condition.bits) == 1 else (-1,)
+        source = self._written.get(bit, -1)
+        gadget = next((g for g in self.gadgets if g.parity == source and g.choice < 0), None)
+        if gadget is None:
+            raise Wrong(f"decision {event.k} is made from no parity of a T gate")
+        gadget.choice, gadget.inverse = event.k, event.condition.holds([0])
+        if gadget.inverse == event.condition.holds([1]):
+            raise Wrong(f"decision {event.k} is always the same")
+        self._chosen[event.k] = source, self._slot
+        number = self.test(event.condition, decision=False)
+        self.history[-1] = Tested(number, event.condition, False, event.bit)
+
     def _born(self, patch: int, bases: str) -> None:
         if patch in self.live:
             raise Wrong(f"patch {patch} is born while it lives")
@@ -108,12 +210,17 @@ class Frames:
         if isinstance(event, Init):
             self._born(event.patch, "X" if event.basis == "Z" else "Z")
         elif isinstance(event, Handover):
-            self._born(event.patch, "XZ")
+            if event.state == "YX" and self._slot < self._chosen[event.choice][1] + self._wait:
+                raise Wrong(f"decision {event.choice} is needed before the window that settles it is decoded")
+            self._handed_over(event)
+        elif isinstance(event, Choose):
+            self._choose(event)
         elif isinstance(event, Merge):
             measured, joint = (self._sign[b] for b in (event.basis, "X" if event.basis == "Z" else "Z"))
             self._tag(event.tag, measured[event.first] ^ measured[event.second] ^ Parity(records(event.records)))
             joint[event.first] ^= joint[event.second]
             joint[event.second] = Parity()
+            self._merged(event)
         elif isinstance(event, Split):
             basis = "X" if event.basis == "Z" else "Z"
             alone = self._cut()
@@ -124,7 +231,7 @@ class Frames:
             sign = {basis: signs.pop(event.patch) for basis, signs in self._sign.items()}
             self._tag(event.tag, sign[event.basis] ^ Parity(records(event.records)))
             if event.bit >= 0:
-                self.history.append(Written(event.bit, self._tags[event.tag], event.patch))
+                self._write(event.bit, event.tag, event.patch)
         elif isinstance(event, Hadamard):
             x, z = self._sign["X"], self._sign["Z"]
             x[event.patch], z[event.patch] = z[event.patch] ^ Parity(records(event.records)), x[event.patch]

@@ -21,6 +21,8 @@ MOST_QUBITS: Final = 10
 """Of a matrix."""
 MOST_ENTRIES: Final = 1 << 21
 """Entries of matrices that are computed, over all gates: some hundredths of a second."""
+MOST_ENTRIES_OF_T: Final = 1 << 25
+"""Where there is no other way: a second."""
 MOST_TABLEAU: Final = 3_000
 """Qubits of a tableau: it has four bits for each pair of them."""
 TOLERANCE: Final = 1e-9
@@ -99,8 +101,12 @@ def compare(first: Sequence[Step], second: Sequence[Step], bodies: bool = True) 
     qubits = sorted({qubit for step in (*first, *second) for qubit in step.qubits})
     if len(qubits) > MOST_TABLEAU:
         raise TooLarge(f"gates on {len(qubits)} qubits, more than {MOST_TABLEAU}")
+    clifford = all(step.fence or step.tableau is not None for step in (*first, *second))
     gates = sum(not step.fence for step in (*first, *second))
-    small = len(qubits) <= MOST_QUBITS and gates * 4 ** len(qubits) <= MOST_ENTRIES
+    most = MOST_ENTRIES if clifford else MOST_ENTRIES_OF_T
+    small = len(qubits) <= MOST_QUBITS and gates * 4 ** len(qubits) <= most
+    if not small and not clifford:
+        raise TooLarge(f"{gates} gates on {len(qubits)} qubits, T gates among them")
     method = "unitary" if small else "tableau"
     residue: Residue = MatrixResidue(qubits) if method == "unitary" else TableauResidue(qubits)
     theirs = iter(aligned(first, second))

@@ -22,6 +22,8 @@ MATRICES: Final = {
     "h": np.array([[_R, _R], [_R, -_R]], complex),
     "s": np.diag([1, 1j]),
     "sdg": np.diag([1, -1j]),
+    "t": np.diag([1, _R + 1j * _R]),
+    "tdg": np.diag([1, _R - 1j * _R]),
     "x": np.array([[0, 1], [1, 0]], complex),
     "y": np.array([[0, -1j], [1j, 0]]),
     "z": np.diag([1, -1]).astype(complex),
@@ -74,7 +76,7 @@ class Guard:
 class Step:
     """``kind``: "gate", "measure", "reset", "idle", "barrier", "if", or "let" (a bit becomes what a guard says).
 
-    ``tableau``, ``matrix``: of a gate; the first of its qubits is the more significant one of the matrix.
+    ``tableau``, ``matrix``: of a gate, the former None if it is no Clifford gate; the first of its qubits is the more significant one of the matrix.
     """
 
     kind: str
@@ -106,8 +108,8 @@ class Step:
 
 
 @lru_cache(maxsize=64)
-def _tableau(kind: str) -> stim.Tableau:
-    return stim.Tableau.from_named_gate(_STIM[kind])
+def _tableau(kind: str) -> stim.Tableau | None:
+    return stim.Tableau.from_named_gate(_STIM[kind]) if kind in _STIM else None
 
 
 def steps_of(ops: Iterable[Op]) -> tuple[Step, ...]:
@@ -126,8 +128,19 @@ def steps_of(ops: Iterable[Op]) -> tuple[Step, ...]:
 
 
 def gate_of(matrix: np.ndarray, qubits: tuple[int, ...], name: str) -> Step:
-    """A gate given as a unitary matrix.  Raises ValueError if it is no Clifford gate."""
-    return Step("gate", qubits, 0, stim.Tableau.from_unitary_matrix(matrix, endian="big"), matrix, name=name)
+    """A gate given as a unitary matrix."""
+    return Step("gate", qubits, 0, _clifford(matrix), matrix, name=name)
+
+
+def _clifford(matrix: np.ndarray) -> stim.Tableau | None:
+    """The tableau of a unitary, None if it is no Clifford gate."""
+    try:
+        tableau = stim.Tableau.from_unitary_matrix(matrix, endian="big")
+    except ValueError:
+        return None
+    # stim looks at single-precision numbers with a wide tolerance.
+    overlap = abs(np.vdot(tableau.to_unitary_matrix(endian="big"), matrix)) / len(matrix)
+    return tableau if overlap > 1 - 1e-6 else None
 
 
 def walk(steps: Iterable[Step]) -> Iterator[Step]:

@@ -20,13 +20,14 @@ from typing import Any, Final, cast
 
 import msgpack
 
+from qcosd.qec.fragment import HANDOVERS
 from qcosd.qec.geometry import Coord
 from qcosd.qec.noise import NUMBERS, Noise, read_couplers, read_site, read_sites
 
 KIND: Final = "grid"
 DEFAULT_NAME: Final = "default"
 MAX_SIDE: Final = 100_000
-NATIVE: Final = ("R", "RX", "CX", "H", "M", "MX", "I", "HANDOVER_Y")
+NATIVE: Final = ("R", "RX", "CX", "H", "M", "MX", "I", *HANDOVERS)
 """Instructions of a fragment that a machine of this kind carries out; PERM only where qubits can be moved."""
 
 DIRECTORIES: Final = (

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgpack
 
 from qcosd.qec.device import NATIVE, Device
-from qcosd.qec.fragment import Fragment, FragmentProgram, Instruction, open_artifact
+from qcosd.qec.fragment import HANDOVERS, Fragment, FragmentProgram, Instruction, open_artifact
 from qcosd.qec.geometry import Coord
 from qcosd.qec.placement import Placement
 
@@ -201,7 +201,7 @@ def _check_resets(program: FragmentProgram) -> None:
 
 def _follow(measured: set[Coord], instruction: Instruction) -> None:
     name, targets = instruction
-    if name in ("R", "RX", "HANDOVER_Y"):
+    if name in ("R", "RX", *HANDOVERS):
         measured.difference_update(targets)
     elif name == "PERM":
         moves = _pairs(instruction)
