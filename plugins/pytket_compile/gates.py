@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gates by name, and what a gate is in the gates of a logical program (its *steps*).
 
-A gate whose definition holds only Clifford gates becomes these, one by one. One that does not may still be Clifford as
-a whole (`gate root q { t q; t q; }`): then its unitary is written anew. Anything else needs T gates.
+A gate becomes what its definition holds, one by one; angles that are multiples of pi/4 are exact. One with T gates in it may
+still be Clifford as a whole (`gate root q { t q; t q; }`): then its unitary is written anew. Other angles are refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple, TypeVar
 
-from qcos_plugins.pytket_compile import qelib1, unitary
+from qcos_plugins.pytket_compile import qelib1, rotations, unitary
 from qcos_plugins.pytket_compile.expressions import Expression
 from qcos_plugins.pytket_compile.failure import SourceError
 from qcos_plugins.pytket_compile.grammar import definitions_of
@@ -35,7 +35,7 @@ MAX_PRIMITIVES: Final = 4_096
 MAX_BLOCKS: Final = 1_000_000
 """Longest idle."""
 MAX_ANGLE: Final = 1e6
-"""Radians. Beyond that, neighbouring floating-point numbers are too far apart to tell a multiple of pi/2."""
+"""Radians. Beyond that, neighbouring floating-point numbers are too far apart to tell a multiple of pi/4."""
 MAX_DIFFERENCE: Final = 1e-7
 """Largest entry of the difference between a gate and its steps: some rounded angles add up."""
 _ROUNDING: Final = 1e-12
@@ -49,8 +49,8 @@ class Step(NamedTuple):
     blocks: int = 0
 
 
-class NeedsT(Exception):
-    """The gate is not Clifford. `gate` is the innermost one that is not, `line` where it is called, 0 if built in."""
+class OtherAngle(Exception):
+    """An angle is no multiple of pi/4. `gate` is the innermost gate that has it, `line` where it is called, 0 if built in."""
 
     def __init__(self, gate: str, line: int) -> None:
         super().__init__(gate)
@@ -171,17 +171,26 @@ def _qelib1() -> tuple[Gate, ...]:
 
 
 class Expander:
-    """Turns calls into steps. One for each program: it counts its work and remembers what it has found."""
+    """Turns calls into steps. One for each program: it counts its work and remembers what it has found.
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[Gate, tuple[float, ...]], tuple[Step, ...] | NeedsT] = {}
+    `turn`: approximates Rz of an angle that is no multiple of pi/4; without one such angles are refused.
+    """
+
+    def __init__(self, turn: rotations.Turn | None = None) -> None:
+        self._turn = turn
+        self._approximated: dict[tuple[Gate, tuple[float, ...]], int] = {}
+        self._known: dict[tuple[Gate, tuple[float, ...]], tuple[Step, ...] | OtherAngle] = {}
         self._work = 0
         self.rounded: set[int] = set()
-        """Lines where an angle was not a multiple of pi/2 to the last digits, and was taken as one."""
+        """Lines where an angle was not a multiple of pi/4 to the last digits, and was taken as one."""
 
     def steps(self, gate: Gate, values: tuple[float, ...], line: int) -> tuple[Step, ...]:
-        """The steps of a call at `line` of the program. Raises NeedsT and SourceError."""
+        """The steps of a call at `line` of the program. Raises OtherAngle and SourceError."""
         return self._steps(gate, values, line, 0)
+
+    def approximated(self, gate: Gate, values: tuple[float, ...]) -> int:
+        """How many rotations of a call whose steps are known are approximated."""
+        return self._approximated.get((gate, values), 0)
 
     def _steps(self, gate: Gate, values: tuple[float, ...], line: int, depth: int) -> tuple[Step, ...]:
         if gate is CX:
@@ -192,12 +201,12 @@ class Expander:
                 raise SourceError(line, f"gates are nested deeper than {MAX_DEPTH}")
             found = self._found(gate, values, line, depth)
             self._known[gate, values] = found
-        if isinstance(found, NeedsT):
+        if isinstance(found, OtherAngle):
             # A fresh one: raising the same one again and again would grow its traceback.
-            raise NeedsT(found.gate, found.line)
+            raise OtherAngle(found.gate, found.line)
         return found
 
-    def _found(self, gate: Gate, values: tuple[float, ...], line: int, depth: int) -> tuple[Step, ...] | NeedsT:
+    def _found(self, gate: Gate, values: tuple[float, ...], line: int, depth: int) -> tuple[Step, ...] | OtherAngle:
         if gate.opaque:
             raise SourceError(line, f"gate {gate.name} is opaque: nothing says what it does", "unsupported")
         if gate is ID or gate is U0:
@@ -205,32 +214,63 @@ class Expander:
         if gate is U:
             if max(map(abs, values)) > MAX_ANGLE:
                 raise SourceError(line, f"an angle of {max(values, key=abs):.3g} is too large to be exact")
-            matrix = clifford.rotation(*values)
-            names = clifford.gates_of(matrix)
-            if names is None:
-                return NeedsT(written(gate, values), 0)
-            if clifford.deviation(matrix) > _ROUNDING:
-                self.rounded.add(line)
-            return tuple(Step(name, (0,)) for name in names)
-        steps: list[Step] = []
+            turned = self._rotation(values, line)
+            if turned is None:
+                return OtherAngle(written(gate, values), 0)
+            steps, self._approximated[gate, values] = turned
+            return steps
+        written_out: list[Step] = []
+        approximated = 0
         try:
             for call, inner in self._calls(gate, values, line):
                 if call.gate is None:
-                    steps.append(Step("barrier", call.qubits))
+                    written_out.append(Step("barrier", call.qubits))
                 else:
                     for step in self._steps(call.gate, inner, line, depth + 1):
-                        steps.append(step._replace(qubits=tuple(call.qubits[qubit] for qubit in step.qubits)))
-                if len(steps) > MAX_STEPS:
+                        written_out.append(step._replace(qubits=tuple(call.qubits[qubit] for qubit in step.qubits)))
+                    approximated += self.approximated(call.gate, inner)
+                if len(written_out) > MAX_STEPS:
                     raise SourceError(line, f"gate {gate.name} comes to more than {MAX_STEPS} operations")
-        except NeedsT as error:
+        except OtherAngle as error:
             whole = self._whole(gate, values, line)
             if whole is not None:
                 return tuple(Step(*each) for each in whole)
             # A gate that only renames U, and everything in qelib1, is called by its own name.
-            return NeedsT(written(gate, values), 0) if gate.line == 0 else NeedsT(error.gate, error.line or call.line)
-        if depth == 0:
-            self._verify(gate, values, steps, line)
-        return tuple(steps)
+            inner_line = error.line or call.line
+            return OtherAngle(written(gate, values), 0) if gate.line == 0 else OtherAngle(error.gate, inner_line)
+        if any(step.kind in ("t", "tdg") for step in written_out):
+            whole = self._whole(gate, values, line)
+            if whole is not None:
+                return tuple(Step(*each) for each in whole)
+        self._approximated[gate, values] = approximated
+        if depth == 0 and not approximated:
+            self._verify(gate, values, written_out, line)
+        return tuple(written_out)
+
+    def _rotation(self, values: tuple[float, ...], line: int) -> tuple[tuple[Step, ...], int] | None:
+        """The built-in U, and how many of its angles are approximated; None if one would have to be, and nobody does that."""
+        matrix = clifford.rotation(*values)
+        names, off, approximated = clifford.gates_of(matrix), clifford.deviation(matrix), 0
+        if names is None:
+            off = 0.0
+
+            def turn(angle: float) -> Sequence[str]:
+                nonlocal off, approximated
+                if rotations.is_multiple(angle):
+                    off = max(off, rotations.off_by(angle))
+                    return rotations.exact_turn(angle)
+                if self._turn is None:
+                    raise LookupError
+                approximated += 1
+                return self._turn(angle)
+
+            try:
+                names = rotations.gates_of(*values, turn)
+            except LookupError:
+                return None
+        if off > _ROUNDING:
+            self.rounded.add(line)
+        return tuple(Step(name, (0,)) for name in names), approximated
 
     def _verify(self, gate: Gate, values: tuple[float, ...], steps: list[Step], line: int) -> None:
         """Multiplies a gate of the program and its steps out and compares: rounded angles add up. Raises SourceError."""
@@ -240,7 +280,9 @@ class Expander:
         found = unitary.of_gates([(step.kind, step.qubits) for step in steps], len(gate.qubits))
         off = unitary.difference(unitary.of_primitives(primitives, len(gate.qubits)), found)
         if off > MAX_DIFFERENCE:
-            raise SourceError(line, f"the angles of gate {gate.name} add up to {off:.1g} away from a Clifford gate")
+            raise SourceError(
+                line, f"the angles of gate {gate.name} add up to {off:.1g} away from a gate of multiples of pi/4"
+            )
 
     def _calls(self, gate: Gate, values: tuple[float, ...], line: int) -> Iterator[tuple[BodyCall, tuple[float, ...]]]:
         """The calls of a gate's body with the values of their parameters; work is counted."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statements to the operations of a logical program: names become numbers, registers single qubits, gates Clifford gates."""
+"""Statements to the operations of a logical program: names become numbers, registers single qubits, gates Clifford and T gates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from qcos_plugins.pytket_compile.gates import (
     U0,
     Expander,
     Library,
-    NeedsT,
+    OtherAngle,
     Step,
     first_repeated,
     written,
 )
+from qcos_plugins.pytket_compile.gridsynth import CannotApproximate
+from qcos_plugins.pytket_compile.rotations import Turn
 from qcos_plugins.pytket_compile.syntax import (
     Argument,
     Barrier,
@@ -40,11 +42,15 @@ MAX_OPERANDS: Final = 2_000_000
 
 
 class Lowering:
-    """Takes the statements of a program one by one, in order; `program` is what they come to."""
+    """Takes the statements of a program one by one, in order; `program` is what they come to.
 
-    def __init__(self) -> None:
+    `turn`: see `gates.Expander`. `approximated`: how many rotations it has made.
+    """
+
+    def __init__(self, turn: Turn | None = None) -> None:
         self._library = Library()
-        self._expander = Expander()
+        self._expander = Expander(turn)
+        self.approximated = 0
         self._registers: dict[str, tuple[Register, int]] = {}  # with the number of its first qubit or bit
         self._totals = {True: 0, False: 0}
         self._ops: list[Op] = []
@@ -100,7 +106,7 @@ class Lowering:
             said.append(f"line {min(self._nested_lines)}: an if within an if goes beyond OpenQASM 2.0")
         if self._expander.rounded:
             said.append(
-                f"line {min(self._expander.rounded)}: angles within 1e-9 of a multiple of pi/2 were taken as that multiple"
+                f"line {min(self._expander.rounded)}: angles within 1e-9 of a multiple of pi/4 were taken as that multiple"
             )
         return said
 
@@ -217,8 +223,13 @@ class Lowering:
         columns = [self._elements(argument, quantum=True) for argument in call.arguments]
         try:
             steps = self._expander.steps(gate, values, call.line)
-        except NeedsT as error:
-            raise _needs_t(written(gate, values), error, call.line) from None
+        except CannotApproximate as error:
+            called = written(gate, values)
+            raise SourceError(
+                call.line, f"gate {called} turns by an angle that has to be approximated: {error}", "unsupported"
+            ) from None
+        except OtherAngle as error:
+            raise _other_angle(written(gate, values), error, call.line) from None
         sizes = {
             len(column) for column, argument in zip(columns, call.arguments, strict=True) if argument.index is None
         }
@@ -229,6 +240,7 @@ class Lowering:
             # One idle for all of a register: its qubits wait together.
             self._emit_idle(tuple(columns[0]), steps[0].blocks, call.line)
             return
+        self.approximated += max(sizes, default=1) * self._expander.approximated(gate, values)
         for place in range(max(sizes, default=1)):
             qubits = [
                 column[place] if argument.index is None else column[0]
@@ -275,10 +287,10 @@ class Lowering:
         raise AssertionError(f"qubit {qubit} is in no register")
 
 
-def _needs_t(called: str, error: NeedsT, line: int) -> SourceError:
+def _other_angle(called: str, error: OtherAngle, line: int) -> SourceError:
     inside = f" (by {error.gate} at line {error.line})" if error.line else ""
     return SourceError(
         line,
-        f"gate {called} needs T gates{inside}, which are not offered yet: only Clifford gates are run",
+        f"gate {called} turns by an angle that is no multiple of pi/4{inside}: such angles are not approximated yet",
         "unsupported",
     )

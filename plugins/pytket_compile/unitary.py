@@ -25,6 +25,8 @@ _TYPES: Final = {
     "h": OpType.H,
     "s": OpType.S,
     "sdg": OpType.Sdg,
+    "t": OpType.T,
+    "tdg": OpType.Tdg,
     "x": OpType.X,
     "y": OpType.Y,
     "z": OpType.Z,

@@ -9,9 +9,10 @@ from typing import Final, NamedTuple
 from qcosd.qec.program import PAULIS, Op
 
 # A CX is a ZZ and an XX merge, one after the other, with an ancilla; an S is one merge with a |Y> that is handed over;
-# H is transversal and turns its patch; a Pauli is a change of frame.
-BLOCKS: Final = {"cx": 2, "s": 1, "sdg": 1, "h": 1, "x": 0, "y": 0, "z": 0}
-PATCHES: Final = {"cx": 3, "s": 2, "sdg": 2, "h": 1, "x": 0, "y": 0, "z": 0}
+# a T is one with a |T>, d rounds until it is decided which way it went, and one with a |Y> or a |+>; H is transversal and
+# turns its patch; a Pauli is a change of frame.
+BLOCKS: Final = {"cx": 2, "s": 1, "sdg": 1, "t": 3, "tdg": 3, "h": 1, "x": 0, "y": 0, "z": 0}
+PATCHES: Final = {"cx": 3, "s": 2, "sdg": 2, "t": 2, "tdg": 2, "h": 1, "x": 0, "y": 0, "z": 0}
 """Patches that take part: the qubits of the gate and its ancilla."""
 
 

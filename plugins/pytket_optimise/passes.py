@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pytket makes of a run of Clifford gates: one way of writing it for each pass."""
+"""What pytket makes of a run of Clifford and T gates: one way of writing it for each pass."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from qcos_plugins.pytket_optimise.folding import Gate, folded
 
 from qcosd.qec import clifford
 
-_TYPES: Final = {
+TYPES: Final = {
     "h": OpType.H,
     "s": OpType.S,
     "sdg": OpType.Sdg,
+    "t": OpType.T,
+    "tdg": OpType.Tdg,
     "x": OpType.X,
     "y": OpType.Y,
     "z": OpType.Z,
@@ -56,7 +58,7 @@ def candidates(gates: Sequence[Gate], qubits: int) -> Iterator[tuple[str, list[G
             continue
         circuit = Circuit(qubits)
         for kind, targets in gates:
-            circuit.add_gate(_TYPES[kind], list(targets))
+            circuit.add_gate(TYPES[kind], list(targets))
         apply(circuit)
         circuit.replace_implicit_wire_swaps()
         written = _gates_of(circuit)

@@ -12,6 +12,7 @@ from qcos_plugins.verifier.finding import TooLarge, Wrong
 from qcos_plugins.verifier.lockstep import run_side_by_side
 from qcos_plugins.verifier.residue import compare
 from qcos_plugins.verifier.steps import Step, unrolled, walk
+from qcos_plugins.verifier.worlds import ROUNDING
 
 MOST_READ: Final = 5
 """Measurements into bits that a condition reads, up to which all their outcomes are gone through."""
@@ -25,26 +26,27 @@ def equivalent(
     bits: int,
     seed: int = 0,
     normal: Callable[[Iterable[Step]], list[Step]] = list,
+    tolerance: float = ROUNDING,
 ) -> dict[str, Any]:
     """How it was found that they do: ``method`` and, for some, ``paths``.
 
     From whatever state, with any outcomes, the same bits and the same states; every measurement, reset, idle, barrier and
     `if` in the same order on each of its qubits and bits.  First by comparing them gate by gate, which is exact; where that
     is not enough (gates may pass a measurement that does not mind them) by running both.  ``normal``: how steps without
-    any `if` are written alike.  Raises Wrong, TooLarge.
+    any `if` are written alike.  ``tolerance``: by which matrices and probabilities may differ.  Raises Wrong, TooLarge.
     """
     try:
-        return {"method": compare(normal(first), normal(second))}
+        return {"method": compare(normal(first), normal(second), tolerance=tolerance)}
     except Wrong as wrong:
         reason = wrong
     try:
-        found = _by_paths(first, second, bits, seed, normal)
+        found = _by_paths(first, second, bits, seed, normal, tolerance)
         if found is not None:
             return found
     except (Wrong, TooLarge):
         pass
     try:
-        return {"method": "simulation", "paths": run_side_by_side(first, second, bits, seed, normal)}
+        return {"method": "simulation", "paths": run_side_by_side(first, second, bits, seed, normal, tolerance)}
     except TooLarge:
         # Too large to be sure: what was found may be a gate that has passed a measurement.
         raise TooLarge(f"it may not be the same ({reason}), and is too large to be simulated") from None
@@ -56,6 +58,7 @@ def _by_paths(
     bits: int,
     seed: int,
     normal: Callable[[Iterable[Step]], list[Step]],
+    tolerance: float,
 ) -> dict[str, Any] | None:
     """Compares what both do for given outcomes, for all that matter or for a sample of them.  None without conditions."""
     read = {bit for step in walk((*first, *second)) if step.guard is not None for bit in step.guard.bits}
@@ -72,7 +75,7 @@ def _by_paths(
             normal(unrolled(steps, bits, lambda bit, n, _, known=outcomes: known.get((bit, n), 0)))
             for steps in (first, second)
         ]
-        compare(*sides)
+        compare(*sides, tolerance=tolerance)
     return {"method": "tableau" if every else "tableau, sampled paths", "paths": paths}
 
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two programs run side by side on stabiliser simulators, with the same outcomes forced on both.
-
-Every qubit begins as one half of a pair, whose other half, its *reference*, is never touched: what the program does to
-any state can be read from such a one.  A qubit that is reset leaves its old state behind, which nobody sees any more.
-"""
+"""Two programs run side by side, with the same outcomes forced on both: from every state at once, see `worlds`."""
 
 from __future__ import annotations
 
@@ -11,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Final
 
-import stim
 from qcos_plugins.verifier.alignment import aligned
 from qcos_plugins.verifier.finding import TooLarge, Wrong
 from qcos_plugins.verifier.steps import Step, unrolled, walk
+from qcos_plugins.verifier.worlds import MOST_AMPLITUDES, ROUNDING, Amplitudes, Stabilisers, World
 
 PATHS: Final = 16
 """Runs with random outcomes; to these come two for each condition, in which it holds and does not."""
@@ -34,32 +30,35 @@ def run_side_by_side(
     bits: int,
     seed: int = 0,
     normal: Callable[[Iterable[Step]], list[Step]] = list,
+    tolerance: float = ROUNDING,
 ) -> int:
     """Whether two programs do the same on a number of paths, which is returned.
 
     On each path: the same measurements, each certain in both or random in both, the same idles and barriers on qubits in the
-    same state, and the same state at the end.  Raises Wrong where they differ, TooLarge.
+    same state, and the same state at the end.  ``tolerance``: of probabilities and density matrices, for gates that are no Clifford gates.  Raises Wrong where they differ, TooLarge.
     """
     everything = (*first, *second)
-    if any(step.kind == "gate" and step.tableau is None for step in walk(everything)):
-        raise TooLarge("T gates, which stabilisers say nothing of")
     resets = max(sum(step.kind == "reset" for step in walk(steps)) for steps in (first, second))
     qubits = sorted({qubit for step in everything for qubit in step.qubits})
     size = 2 * len(qubits) + resets
-    if size > MOST_QUBITS:
-        raise TooLarge(f"{size} qubits to be simulated, more than {MOST_QUBITS}")
+    clifford = all(step.kind != "gate" or step.tableau is not None for step in walk(everything))
+    most = MOST_QUBITS if clifford else MOST_AMPLITUDES
+    if size > most:
+        raise TooLarge(f"{size} qubits to be simulated, more than {most}")
+    kind: type[World] = Stabilisers if clifford else Amplitudes
     wishes = _wishes(everything)
     if (PATHS + len(wishes)) * len(everything) > MOST_STEPS:
         raise TooLarge(f"{len(everything)} operations on {PATHS + len(wishes)} paths")
     seen = set()
     for number, wish in enumerate([*wishes, *({} for _ in range(PATHS))]):
-        outcomes, mine = _scout(first, bits, qubits, resets, wish, Random(f"{seed}/{number}"))
+        outcomes, mine = _scout(first, bits, kind(qubits, resets), wish, Random(f"{seed}/{number}"))
         if frozenset(outcomes.items()) in seen:
             continue
         seen.add(frozenset(outcomes.items()))
         other = normal(unrolled(second, bits, lambda bit, n, step, known=outcomes: _known(known, bit, n, step)))
         mine = normal(mine)
-        _together(mine, aligned(mine, other), outcomes, _World(qubits, resets), _World(qubits, resets))
+        worlds = kind(qubits, resets), kind(qubits, resets)
+        _together(mine, aligned(mine, other), outcomes, *worlds, tolerance)
     return len(seen)
 
 
@@ -76,62 +75,14 @@ def _known(outcomes: Outcomes, bit: int, n: int, step: Step) -> int:
     return outcomes[bit, n]
 
 
-class _World:
-    """One simulator: states left behind first, then references, then the qubits."""
-
-    def __init__(self, qubits: Sequence[int], resets: int) -> None:
-        self.simulator = stim.TableauSimulator(seed=0)
-        self.place = {qubit: resets + len(qubits) + number for number, qubit in enumerate(qubits)}
-        self.references = list(range(resets, resets + len(qubits)))
-        self.size = resets + 2 * len(qubits)
-        self._left = 0
-        self.simulator.set_num_qubits(self.size)
-        for reference, place in zip(self.references, self.place.values(), strict=True):
-            self.simulator.h(reference)
-            self.simulator.cx(reference, place)
-
-    def gate(self, step: Step) -> None:
-        self.simulator.do_tableau(step.tableau, [self.place[qubit] for qubit in step.qubits])
-
-    def reset(self, qubit: int) -> None:
-        self.simulator.swap(self._left, self.place[qubit])
-        self._left += 1
-
-    def certain(self, qubit: int) -> int | None:
-        """What a measurement must give; None where it is a coin flip."""
-        expected = self.simulator.peek_z(self.place[qubit])
-        return None if expected == 0 else int(expected < 0)
-
-    def force(self, qubit: int, value: int) -> None:
-        self.simulator.postselect_z(self.place[qubit], desired_value=bool(value))
-
-    def state(self, qubits: Iterable[int]) -> list[stim.PauliString]:
-        """Of some qubits and all references, in a form that is the same for equal states."""
-        kept = {*self.references, *(self.place[qubit] for qubit in qubits)}
-        others = [place for place in range(self.size) if place not in kept]
-        # What is left out goes first: the generators after its part in the canonical form are those of the rest.
-        order = [*others, *sorted(kept)]
-        stabilisers = stim.Tableau.from_stabilizers(
-            [_permuted(string, order) for string in self.simulator.canonical_stabilizers()]
-        ).to_stabilizers(canonicalize=True)
-        return [s for s in stabilisers if not any(s[place] for place in range(len(others)))]
-
-
-def _permuted(string: stim.PauliString, order: Sequence[int]) -> stim.PauliString:
-    out = stim.PauliString([string[place] for place in order])
-    return out * string.sign
-
-
 def _scout(
     steps: Sequence[Step],
     bits: int,
-    qubits: Sequence[int],
-    resets: int,
+    world: World,
     wish: dict[int, int],
     random: Random,
 ) -> tuple[Outcomes, list[Step]]:
     """A path that a program can take, and what it does on it.  ``wish``: what its random outcomes give where they can."""
-    world = _World(qubits, resets)
     outcomes: Outcomes = {}
     pending: list[Step] = []
 
@@ -151,8 +102,8 @@ def _scout(
             elif step.kind == "reset":
                 world.reset(step.qubits[0])
             elif step.kind == "measure":
-                certain = world.certain(step.qubits[0])
-                value = wish.get(step.bit, random.randrange(2)) if certain is None else certain
+                odds = world.odds(step.qubits[0])
+                value = int(odds) if odds in (0, 1) else wish.get(step.bit, random.randrange(2))
                 world.force(step.qubits[0], value)
                 outcomes[step.bit, written[step.bit]] = values[step.bit] = value
                 written[step.bit] += 1
@@ -161,7 +112,9 @@ def _scout(
     return outcomes, pending
 
 
-def _together(first: Sequence[Step], second: Sequence[Step], outcomes: Outcomes, mine: _World, other: _World) -> None:
+def _together(
+    first: Sequence[Step], second: Sequence[Step], outcomes: Outcomes, mine: World, other: World, tolerance: float
+) -> None:
     """``second``: aligned to the first."""
     theirs = iter(second)
     written: dict[int, int] = {}
@@ -178,22 +131,25 @@ def _together(first: Sequence[Step], second: Sequence[Step], outcomes: Outcomes,
             other.reset(step.qubits[0])
         elif step.kind == "measure":
             (qubit,) = step.qubits
-            certain = mine.certain(qubit)
-            if certain != other.certain(qubit):
-                said = [
-                    "a coin flip" if value is None else f"always {value}" for value in (certain, other.certain(qubit))
-                ]
+            odds = mine.odds(qubit), other.odds(qubit)
+            if abs(odds[0] - odds[1]) > tolerance:
+                said = [_chance(value) for value in odds]
                 raise Wrong(f"the {step.text()} was {said[0]} and became {said[1]}, after {_text(outcomes, written)}")
             number = written.get(step.bit, 0)
             written[step.bit] = number + 1
             mine.force(qubit, outcomes[step.bit, number])
             other.force(qubit, outcomes[step.bit, number])
-        elif mine.state(step.qubits) != other.state(step.qubits):
+        elif mine.differs(other, step.qubits, tolerance):
             raise Wrong(f"the {step.text()} meets another state, after {_text(outcomes, written)}")
     for follower in theirs:
         other.gate(follower)
-    if mine.state(mine.place) != other.state(other.place):
+    if mine.differs(other, mine.place, tolerance):
         raise Wrong(f"it ends in another state, after {_text(outcomes, written)}")
+
+
+def _chance(odds: float) -> str:
+    """The probability of 1, for people."""
+    return "a coin flip" if odds == 0.5 else f"always {odds:.0f}" if odds in (0, 1) else f"1 in {odds:.1%} of the cases"
 
 
 def _text(outcomes: Outcomes, written: dict[int, int]) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from qcos_plugins.verifier.equivalence import check_registers, equivalent
 from qcos_plugins.verifier.finding import TooLarge, Wrong
@@ -12,9 +12,15 @@ from qcos_plugins.verifier.steps import Step, steps_of, walk
 
 from qcosd.qec.program import LogicalProgram
 
+ROTATIONS: Final = 3
+"""Of a gate, at most, of those that pytket takes as one, on a single qubit."""
 
-def check_logical(source: bytes, program: LogicalProgram, seed: int = 0) -> dict[str, Any]:
+
+def check_logical(source: bytes, program: LogicalProgram, seed: int = 0, epsilon: float = 0.0) -> dict[str, Any]:
     """Compares with what pytket's parser makes of the source.  Returns facts.  Raises Wrong.
+
+    ``epsilon``: error of a rotation that the compiler may have approximated.  Where programs are not exactly the same, they
+    must be the same within the errors of all gates of the source that are no Clifford gates; ``within`` says how many these come to.
 
     Where pytket cannot read it, registers and lines are checked alone, and ``skipped`` says why.
     """
@@ -37,7 +43,14 @@ def check_logical(source: bytes, program: LogicalProgram, seed: int = 0) -> dict
             raise Unreadable(
                 "an if measures a whole register into the one that it reads: pytket reads it again each time"
             )
-        found = equivalent(theirs, loosened(steps), bits, seed, merged)
+        try:
+            found = equivalent(theirs, loosened(steps), bits, seed, merged)
+        except Wrong:
+            others = sum(3 ** len(s.qubits) for s in walk(theirs) if s.kind == "gate" and s.tableau is None)
+            within = ROTATIONS * others * epsilon
+            if not 0 < within < 1:
+                raise
+            found = {**equivalent(theirs, loosened(steps), bits, seed, merged, within), "within": within}
     except (Unreadable, TooLarge) as error:
         return {**facts, "skipped": [f"meaning: {error}"]}
     except Wrong as wrong:

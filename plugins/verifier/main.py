@@ -21,6 +21,8 @@ NEEDED: Final = ("logical", "fragments", "placement", "batch")
 """Modules beside this one, in the order in which a job needs them."""
 
 REMEMBERED: Final = 256
+DEFAULT_EPSILON: Final = 1e-3
+"""Of the setting epsilon, as compilers have it."""
 
 plugin = Plugin()
 passed: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()  # examinations that found nothing wrong
@@ -43,7 +45,8 @@ def logical(lease: Any) -> Any:
     from qcos_plugins.verifier.logical import check_logical
 
     source, program = lease.input("source"), _program(lease, "logical")
-    return _verdict(lease, "logical", lambda: check_logical(source, program, lease.seed))
+    epsilon = float((lease.options.get("set") or {}).get("epsilon", DEFAULT_EPSILON))
+    return _verdict(lease, "logical", lambda: check_logical(source, program, lease.seed, epsilon))
 
 
 @plugin.operation("verify", "optimised")

@@ -36,7 +36,7 @@ class Residue(Protocol):
         """The second program does a gate."""
 
     def spares(self, qubit: int) -> bool:
-        """Whether it does nothing to a qubit."""
+        """Whether it does nothing to a qubit, or nearly, if so much is tolerated."""
 
 
 class TableauResidue:
@@ -63,9 +63,10 @@ class TableauResidue:
 
 
 class MatrixResidue:
-    """Exact for any gates, on few qubits."""
+    """For any gates, on few qubits.  ``tolerance``: of an entry of the matrix."""
 
-    def __init__(self, qubits: Iterable[int]) -> None:
+    def __init__(self, qubits: Iterable[int], tolerance: float = TOLERANCE) -> None:
+        self._tolerance = tolerance
         self._place = {qubit: place for place, qubit in enumerate(sorted(set(qubits)))}
         size = len(self._place)
         # Axes: outputs 0..size-1, inputs size..2*size-1.
@@ -90,13 +91,14 @@ class MatrixResidue:
         place = self._place[qubit]
         whole = np.moveaxis(self._matrix, (place, place + len(self._place)), (0, 1))
         rest = [np.abs(whole[0, 1]).max(), np.abs(whole[1, 0]).max(), np.abs(whole[0, 0] - whole[1, 1]).max()]
-        return max(rest) < TOLERANCE
+        return max(rest) < self._tolerance
 
 
-def compare(first: Sequence[Step], second: Sequence[Step], bodies: bool = True) -> str:
+def compare(first: Sequence[Step], second: Sequence[Step], bodies: bool = True, tolerance: float = TOLERANCE) -> str:
     """Whether two programs do the same from any state, with the same fences between the same gates.
 
     Returns the method, "unitary" or "tableau".  Raises Wrong where they differ, TooLarge.  ``bodies``: compares those of `if`s.
+    ``tolerance``: by which matrices may differ; Clifford gates are always compared exactly.
     """
     qubits = sorted({qubit for step in (*first, *second) for qubit in step.qubits})
     if len(qubits) > MOST_TABLEAU:
@@ -108,7 +110,7 @@ def compare(first: Sequence[Step], second: Sequence[Step], bodies: bool = True) 
     if not small and not clifford:
         raise TooLarge(f"{gates} gates on {len(qubits)} qubits, T gates among them")
     method = "unitary" if small else "tableau"
-    residue: Residue = MatrixResidue(qubits) if method == "unitary" else TableauResidue(qubits)
+    residue: Residue = MatrixResidue(qubits, tolerance) if method == "unitary" else TableauResidue(qubits)
     theirs = iter(aligned(first, second))
     last = "the beginning"
     for step in first:
@@ -123,7 +125,7 @@ def compare(first: Sequence[Step], second: Sequence[Step], bodies: bool = True) 
             if not residue.spares(qubit):
                 raise Wrong(f"between {last} and the {step.text()} qubit {qubit} is changed in another way")
         if bodies and step.body:
-            compare(step.body, other.body)
+            compare(step.body, other.body, tolerance=tolerance)
         last = f"the {step.text()}"
     for other in theirs:
         residue.do(other)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import cmath
 import heapq
 import math
+from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
@@ -49,6 +50,11 @@ def gates_of(matrix: Matrix) -> tuple[str, ...] | None:
         return None
     normal = _normal(matrix)
     return next((gates for known, gates in _table() if _distance(known, normal) < TOLERANCE), None)
+
+
+def cost(gates: Iterable[str]) -> int:
+    """What decides which way of writing is the cheapest: only to be compared."""
+    return sum(_COSTS[gate] for gate in gates)
 
 
 def deviation(matrix: Matrix) -> float:

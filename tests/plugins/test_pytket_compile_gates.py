@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every gate of qelib1.inc, against its textbook matrix: Clifford ones are compiled exactly, all others are refused."""
+"""Every gate of qelib1.inc, against its textbook matrix: exactly where angles are multiples of pi/4, else as closely as asked."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -15,7 +16,8 @@ from qelib1_matrices import GATES, H, Matrix, S, X, Y, Z, controlled, exponentia
 
 from qcosd.qec.program import LogicalProgram
 
-KINDS = {"h": H, "s": S, "sdg": S.conj(), "x": X, "y": Y, "z": Z, "cx": controlled(X)}
+T = np.diag([1, np.exp(0.25j * np.pi)])
+KINDS = {"t": T, "tdg": T.conj(), "h": H, "s": S, "sdg": S.conj(), "x": X, "y": Y, "z": Z, "cx": controlled(X)}
 HEADER = 'OPENQASM 2.0;\ninclude "qelib1.inc";\n'
 
 
@@ -56,18 +58,85 @@ def test_a_gate_is_what_the_textbook_says(name: str) -> None:
         matrix = matrix_of(*(k * np.pi / 4 for k in setting))
         values = ",".join(f"{k}*pi/4" for k in setting)
         call = f"{name}({values}) {arguments};" if setting else f"{name} {arguments};"
-        clifford = is_clifford(matrix)
-        outcomes.add(clifford)
-        if clifford:
-            assert same_up_to_phase(unitary_of(compiled(call, qubits)), on(matrix, order, qubits)), call
-        else:
-            with pytest.raises(SourceError, match=rf"gate {name}.* needs T gates") as caught:
-                compiled(call, qubits)
-            assert (caught.value.code, caught.value.line) == ("unsupported", 4), call
-    always = name in ("id", "x", "y", "z", "h", "s", "sdg", "sx", "sxdg", "cx", "CX", "cz", "cy", "swap")
-    never = name in ("t", "tdg", "ch", "ccx", "cswap", "csx", "rccx", "rc3x", "c3x", "c3sqrtx", "c4x")
+        try:
+            program = compiled(call, qubits)
+        except SourceError as error:
+            # Half of such an angle is no multiple of pi/4.
+            assert "turns by an angle that is no multiple of pi/4" in error.text, call
+            assert (error.code, error.line) == ("unsupported", 4), call
+            assert not is_clifford(matrix)
+            outcomes.add("refused")
+            continue
+        assert same_up_to_phase(unitary_of(program), on(matrix, order, qubits)), call
+        t_gates = sum(op.kind in ("t", "tdg") for op in program.ops)
+        assert (t_gates == 0) == is_clifford(matrix), call
+        outcomes.add("T" if t_gates else "Clifford")
+    clifford = name in ("id", "x", "y", "z", "h", "s", "sdg", "sx", "sxdg", "cx", "CX", "cz", "cy", "swap")
+    with_t = name in ("t", "tdg", "ch", "ccx", "cswap", "csx", "rccx", "rc3x")
+    never = name in ("c3x", "c3sqrtx", "c4x")
+    halved = name in ("crz", "crx", "cry", "cu1", "cp", "cu3", "cu")
     # Each gate was really seen on the sides that it has.
-    assert outcomes == ({True} if always else {False} if never else {True, False})
+    assert outcomes == (
+        {"Clifford"} if clifford else {"T"} if with_t else {"refused"} if never
+        else {"Clifford", "T", "refused"} if halved else {"Clifford", "T"}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "t_gates"),
+    [
+        *(("ccx q[0],q[1],q[2];", 7), ("cswap q[0],q[1],q[2];", 7), ("rccx q[0],q[1],q[2];", 4), ("ch q[0],q[1];", 2)),
+        *(("csx q[0],q[1];", 3), ("cu1(pi/2) q[0],q[1];", 3), ("rz(pi/4) q[0];", 1), ("rz(3*pi/4) q[0];", 1)),
+        *(("u3(pi/4,0,0) q[0];", 1), ("u3(pi,pi/4,pi/2) q[0];", 1), ("u3(pi/4,pi/4,pi/4) q[0];", 3)),
+    ],
+)
+def test_gates_take_few_t_gates(call: str, t_gates: int) -> None:
+    assert sum(op.kind in ("t", "tdg") for op in compiled(call, 3).ops) == t_gates
+
+
+@pytest.mark.parametrize("epsilon", [1e-2, 1e-4])
+@pytest.mark.parametrize(
+    ("call", "matrix", "approximated"),
+    [
+        ("rz(0.3) q[0];", lambda: GATES["rz"][2](0.3), 1),
+        ("ry(1.1) q[0];", lambda: GATES["ry"][2](1.1), 1),
+        ("u3(0.3,1.2,-2.5) q[0];", lambda: GATES["u3"][2](0.3, 1.2, -2.5), 3),
+        ("u3(0.3,pi/4,pi/2) q[0];", lambda: GATES["u3"][2](0.3, np.pi / 4, np.pi / 2), 1),
+        ("cu1(pi/8) q[0],q[1];", lambda: GATES["cu1"][2](np.pi / 8), 3),
+        ("gate g a,b { rz(0.2) a; cx a,b; rz(0.2) b; } g q[0],q[1];", lambda: GATES["cx"][2]() @ np.kron(GATES["rz"][2](0.2), np.eye(2)), 2),
+    ],
+    ids=lambda value: value.split("(")[0] if isinstance(value, str) else None,
+)  # fmt: skip
+def test_other_angles_are_approximated_as_closely_as_asked_and_counted(
+    call: str, matrix: Callable[[], Matrix], approximated: int, epsilon: float
+) -> None:
+    qubits = 2 if "q[1]" in call else 1
+    program, facts = compile_source(f"{HEADER}qreg q[{qubits}];\n{call}\n".encode(), epsilon)
+    wanted = matrix()
+    if call.startswith("gate"):
+        wanted = np.kron(np.eye(2), GATES["rz"][2](0.2)) @ wanted
+    overlap = np.vdot(wanted, unitary_of(program))
+    off = np.linalg.norm(unitary_of(program) * (abs(overlap) / overlap) - wanted, 2)
+    assert 0 < off <= approximated * epsilon
+    assert (facts["approximated"], facts["epsilon"]) == (approximated, epsilon)
+    assert facts["epsilon_total"] == pytest.approx(approximated * epsilon)
+    assert facts["t_count"] == sum(op.kind in ("t", "tdg") for op in program.ops) > 0
+    assert any("rotations are approximated" in said for said in facts["assumptions"])
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcos_plugins.pytket_compile.gridsynth.PACKAGE", "no_such_package")
+    with pytest.raises(
+        SourceError, match=r"gate rx\(0.3\) turns by an angle .* pip install 'qcosd\[angles\]'"
+    ) as caught:
+        compile_source(f"{HEADER}qreg q[1];\nrx(0.3) q[0];\n".encode(), 1e-3)
+    assert (caught.value.code, caught.value.line) == ("unsupported", 4)
+
+
+def test_a_synthesis_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcos_plugins.pytket_compile.gridsynth.SECONDS", 0.0)
+    with pytest.raises(SourceError, match="took more than 0 s"):
+        compile_source(f"{HEADER}qreg q[1];\nrx(0.3) q[0];\n".encode(), 1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(set(GATES) - {"u0", "id"}))
@@ -125,9 +194,9 @@ def test_definitions_of_a_program(body: str, matrix: Matrix) -> None:
 def test_angles_are_rounded_within_reason_and_this_is_said() -> None:
     program, facts = compile_source(f"{HEADER}qreg q[1];\nrz(1.57079632679) q[0];\n".encode())
     assert [op.kind for op in program.ops] == ["s"]
-    assert any("line 4" in text and "multiple of pi/2" in text for text in facts["assumptions"])
+    assert any("line 4" in text and "multiple of pi/4" in text for text in facts["assumptions"])
     assert compile_source(f"{HEADER}qreg q[1];\nrz(-7*pi/2) q[0];\n".encode())[1]["assumptions"] == []
-    with pytest.raises(SourceError, match="needs T gates"):
+    with pytest.raises(SourceError, match="no multiple of pi/4"):
         compiled("rz(1.5708) q[0];", 1)
 
 

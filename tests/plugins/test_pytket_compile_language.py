@@ -262,7 +262,7 @@ def test_unmeasured_bits_are_told(body: str, said: list[str]) -> None:
 
 def test_facts_count_operations() -> None:
     _, facts = compile_source((HEADER + "qreg q[3]; creg c[3]; h q; cx q[0],q[1]; measure q -> c;").encode())
-    assert facts == {"qubits": 3, "bits": 3, "gates": {"cx": 1, "h": 3, "measure": 3}, "assumptions": []}
+    assert facts == {"qubits": 3, "bits": 3, "gates": {"cx": 1, "h": 3, "measure": 3}, "t_count": 0, "assumptions": []}
 
 
 # ---- against pytket's own reader of OpenQASM, on random programs. One qubit broadcast over a register is not among

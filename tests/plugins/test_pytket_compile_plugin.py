@@ -46,9 +46,14 @@ def test_source_to_optimised_program_on_the_bench() -> None:
         for name in ("compile.compile", "optimise.optimise"):
             assert facts[name]["versions"]["pytket"] == version("pytket")
             assert facts[name]["versions"]["stim-simd"] in ("sse2", "avx2", "polyfill")
-        refused = bench.run({"source": WASTEFUL + b"t q[1];"}, target="optimised", source_name="wasteful.qasm").document
-        assert refused["error"]["name"] == "unsupported"
-        assert refused["error"]["message"].startswith("wasteful.qasm:5: gate t needs T gates")
+        turned = bench.run(
+            {"source": WASTEFUL + b"rz(0.3) q[1];"}, target="optimised", set={"epsilon": "0.01"}
+        ).document
+        assert turned["facts"]["compile.compile"]["approximated"] == 1
+        assert turned["facts"]["compile.compile"]["epsilon"] == 0.01
+        refused = bench.run({"source": WASTEFUL}, target="optimised", set={"epsilon": "none"}).document
+        assert refused["error"]["name"] == "bad_input"
+        assert refused["error"]["message"] == "epsilon 'none': a number from 1e-12 to 1 expected"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from random import Random
 
+import numpy as np
+import oracle
 import pytest
 import stim
 from hypothesis import given, settings
@@ -33,9 +36,20 @@ def better(given: LogicalProgram) -> LogicalProgram:
     return optimised(given, never)[0]
 
 
-def random_gates(random: Random, qubits: int, length: int) -> list[Op]:
-    kinds = sorted(kind for kind, width in GATES.items() if width <= qubits)
+def random_gates(random: Random, qubits: int, length: int, without: Collection[str] = ("t", "tdg")) -> list[Op]:
+    kinds = sorted(kind for kind, width in GATES.items() if width <= qubits and kind not in without)
     return [op(kind := random.choice(kinds), *random.sample(range(qubits), GATES[kind])) for _ in range(length)]
+
+
+def unitary_of(given: LogicalProgram) -> np.ndarray:
+    matrix = np.eye(1 << given.qubits, dtype=complex)
+    for each in given.ops:
+        matrix = oracle._embed({**oracle.ONE, **oracle.TWO}[each.kind], each.qubits, given.qubits) @ matrix
+    return matrix
+
+
+def same_up_to_phase(first: np.ndarray, second: np.ndarray) -> bool:
+    return abs(np.vdot(first, second)) == pytest.approx(len(first), abs=1e-9)
 
 
 def split_at_fences(given: LogicalProgram) -> tuple[list[Op], list[stim.Tableau]]:
@@ -235,6 +249,7 @@ def test_components_are_connected_qubits() -> None:
         ([op("h", 0), op("h", 0)], (0,), (0,), Cost(1, 1, 0, 2)),
         ([op("s", 0), op("h", 0)], (0,), (), Cost(3, 2, 1, 2)),
         ([op("cx", 0, 1), op("cx", 1, 2), op("s", 0)], (), (), Cost(14, 4, 0, 3)),
+        ([op("t", 0), op("tdg", 0)], (), (), Cost(12, 6, 0, 2)),
     ],
 )
 def test_cost(gates: list[Op], fresh: tuple[int, ...], read: tuple[int, ...], cost: Cost) -> None:
@@ -256,10 +271,48 @@ def test_a_cost_beats_another_only_where_nothing_is_worse() -> None:
         ([op("x", 0)], [], False),
         ([op("cx", 0, 1)], [op("cx", 1, 0)], False),
         ([op("x", 3), op("x", 3)], [], True),
+        ([op("t", 0), op("t", 0)], [op("s", 0)], True),
+        ([op("t", 0)], [op("tdg", 0)], False),
+        ([op("t", 0), op("cx", 0, 1)], [op("cx", 0, 1), op("t", 0)], True),
+        ([op("t", 1), op("cx", 0, 1)], [op("cx", 0, 1), op("t", 1)], False),
     ],
 )
 def test_equivalence_knows_signs_and_not_phases(first: list[Op], second: list[Op], same: bool) -> None:
     assert equivalent(first, second) is same
+
+
+FOLDED = [
+    ("t t", "s"),
+    ("t t t t t t t t", ""),
+    ("t tdg", ""),
+    ("t s t", "z"),
+    ("t x t", "x"),
+    ("t h h t", "s"),
+    ("tdg s", "t"),
+    ("s h t h sdg h h", "s h t h sdg"),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), FOLDED)
+def test_t_gates_around_the_same_axis_are_one(before: str, after: str) -> None:
+    assert folded([(kind, (0,)) for kind in before.split()]) == [(kind, (0,)) for kind in after.split()]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds)
+def test_runs_with_t_gates_do_the_same_with_no_more_of_them(seed: int) -> None:
+    """By matrices that share nothing with the optimiser's: those of the oracle."""
+    random = Random(seed)
+    given = program(3, 0, *random_gates(random, 3, 24, without=()))
+    result = Optimiser().program(given)
+    assert same_up_to_phase(unitary_of(given), unitary_of(result))
+    count = [sum(each.kind in ("t", "tdg") for each in each_program.ops) for each_program in (given, result)]
+    assert count[1] <= count[0]
+
+
+def test_too_many_qubits_with_t_gates_stay_as_they_are() -> None:
+    given = program(9, 0, *(op("cx", q, q + 1) for q in range(8)), op("t", 8), op("t", 8))
+    assert Optimiser().program(given) == given
 
 
 def test_folding_refuses_what_is_not_clifford() -> None:
