@@ -32,6 +32,9 @@ def replay(lease: Any) -> Any:
         kept.clear()
         kept[key] = opened
     recording, program = kept[key]
+    if program.choices:
+        text = "the recorded program has T gates: what the decoder decided in them while it ran is not in the records"
+        raise Refused("unsupported", text)
     control = Control(Player(recording))
     try:
         control.prepare(program, NOWHERE)

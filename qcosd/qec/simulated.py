@@ -111,7 +111,7 @@ class Simulated(ABC):
             values = yield Awaits(path, k, shots)
             if values is None:
                 raise RuntimeError(f"path {path!r}: decision {k} is missing")
-            if losses is not None:
+            if losses is not None and k not in self.program.choices:
                 losses.decided(path, k, values)
             answer = np.frombuffer(values, np.uint8)
 

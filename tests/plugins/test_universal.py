@@ -247,6 +247,15 @@ def test_choices_are_told_as_soon_as_their_window_is_committed_and_repeated_by_a
     assert dict(told) == {0: [6, 6], 1: [18, 18]}
 
 
+def test_missing_records_and_lost_rounds_leave_most_shots_right() -> None:
+    losses = {"erasure": 0.003, "lost": 0.02, "discard": 0.002}
+    done = run(written("h t tdg h m", distance=5), shots=512, seed=6, machine=losses)
+    accepted = int((~done.outcomes.discarded).sum())
+    assert 0 < done.outcomes.records_missing
+    assert accepted > 256
+    assert done.counts.get("0", 0) > 0.97 * accepted
+
+
 def test_the_rounds_are_the_same_for_all_shots_whatever_was_decided() -> None:
     done = run(written("h t h m"), shots=256, seed=1)
     assert set(done.outcomes.paths) == {""}
