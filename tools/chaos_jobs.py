@@ -20,10 +20,12 @@ from qcosd.sdk.errors import DaemonAbsent, DaemonSilent, DeadlineExceeded, Reque
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "etc" / "examples"
 PROGRAMS = ("bell", "ghz", "teleport", "branch", "nested", "idle")
+UNIVERSAL = ("clifford_t",)  # with T gates, which only one of the machines has
 ADAPTERS = ("stim", "tableau")
 WAYS: dict[str, dict[str, Any]] = {  # how a batch is decoded
     "sequential": {},
     "parallel": {"settings": ("workers=2",)},
+    "shadowed": {"settings": ("shadow=pymatching",)},
 }
 SHOTS = {"stim": 2000, "tableau": 600}  # of the smallest jobs: about a second of work on one core
 BATCH = 100
@@ -34,6 +36,7 @@ VOLATILE = frozenset({
     "submitted", "seconds", "latency_us", "lateness_us", "reaction_us", "stall_rounds", "decode_us_per_round",  # times
     "restarts", "shots_restarted", "degraded",  # what happened on the way, which is to differ
     "cause",            # why it waited
+    "shadow",           # how far it got beside them
 })  # fmt: skip
 """Keys of a result document that may differ between two runs of the same job. Everything else is the same, bit for bit."""
 
@@ -66,7 +69,8 @@ def specs(count: int, adapters: Sequence[str], seed: int, size: float = 1.0) -> 
     """``count`` jobs of ``size`` times the smallest: every program on every adapter in turn, decoded in every way in turn, in an
     order and with seeds drawn from ``seed``."""
     generator = random.Random(seed)
-    kinds = list(itertools.islice(itertools.cycle(itertools.product(PROGRAMS, adapters)), count))
+    every = [*itertools.product(PROGRAMS, adapters), *((name, "stim") for name in UNIVERSAL if "stim" in adapters)]
+    kinds = list(itertools.islice(itertools.cycle(every), count))
     generator.shuffle(kinds)
     ways = itertools.cycle(WAYS)
     return [

@@ -9,6 +9,7 @@ from typing import Any
 from qcos_plugins.matching_tracker.fault import StreamFault, WrongCheckpoint
 from qcos_plugins.matching_tracker.messages import read
 from qcos_plugins.matching_tracker.pool import Pool
+from qcos_plugins.matching_tracker.shadow import Shadow
 from qcos_plugins.matching_tracker.tracker import Reply, Tracker
 
 from qcosd.qec.stream import Acknowledgement, Block, Calibrated
@@ -26,11 +27,12 @@ def follow(
     *,
     checkpoints: bool = True,
     pool: Pool | None = None,
+    shadow: Shadow | None = None,
 ) -> None:
     """Feeds the tracker until every path has ended; goes on where a predecessor died.
 
     ``tracker``: a `Tracker`; or, without ``checkpoints``, an `ExperimentTracker`, which can only begin at the beginning.
-    ``stream``: a StreamReader.  ``pool``: the tracker's helpers.  Raises StreamFault for a message that is not due, Aborted if
+    ``stream``: a StreamReader.  ``pool``: the tracker's helpers.  ``shadow``: who looks on.  Raises StreamFault for a message that is not due, Aborted if
     hardware gives up, WrongCheckpoint if what the predecessor left is of no use.
     """
     kept = stream.resumed()
@@ -38,12 +40,19 @@ def follow(
         if not checkpoints:
             raise WrongCheckpoint("a checkpoint of something else that tracks")
         _answer(stream, tracker.restore(*kept))
+        if shadow is not None:
+            shadow.let_go()  # it has not seen the beginning, or two of them
     since = 0
     while not tracker.finished:
         replies: list[Reply] = []
         message = stream.recv() if pool is None else _next(tracker, stream, pool, replies)
+        if shadow is not None:
+            shadow.tell(replies)
         if message is not None:
-            replies += take(tracker, message.header, message.payload)
+            made = take(tracker, message.header, message.payload)
+            if shadow is not None:
+                shadow.show(message.header, message.payload, made)
+            replies += made
             since += 1
         decides = any(isinstance(reply, tuple) for reply in replies)
         if tracker.finished:

@@ -40,14 +40,14 @@ class Ledger:
 
     ``frames``: uint8 (2 * patches, 3, bytes), row ``2 * rows[patch] + (X or Z)``; ``parities``: (tags, 3, bytes); ``bits``:
     (classical bits, 3, bytes).  The middle axis is decoded, undecoded, applied.  ``values``: all of them, in this order.
-    ``chosen``: number and value, uint8 (bytes,), of decisions that are made and wait to be told; whoever tells them empties it.
+    ``chosen``: number, bit and value, uint8 (bytes,), of decisions that are made and wait to be told; whoever tells them empties it.
     ``constants``: uint8 (2, bytes), ones and zeros.  ``settled``: tag -> the commit end from which on its parity is final.
     """
 
     def __init__(self, rows: Mapping[int, int], tags: int, bits: int, shots: int) -> None:
         self._rows = rows
         self.settled: dict[int, int] = {}
-        self.chosen: list[tuple[int, Bits]] = []
+        self.chosen: list[tuple[int, int, Bits]] = []
         self._ends = (2 * len(rows), 2 * len(rows) + tags)
         self._hold(np.zeros((self._ends[1] + bits, PLANES, width(shots)), np.uint8), shots)
 
@@ -116,7 +116,7 @@ class Ledger:
             case Choose():
                 # What the machine did is what was decoded, whoever asks.
                 self.bits[event.bit] = holds(event.condition, self.bits)[DECODED]
-                self.chosen.append((event.k, self.bits[event.bit, DECODED].copy()))
+                self.chosen.append((event.k, event.bit, self.bits[event.bit, DECODED].copy()))
 
     def _apply_frame(self, event: Frame, slot: int, commit: int) -> None:
         if event.condition is not None:

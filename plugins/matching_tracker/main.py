@@ -19,9 +19,10 @@ from qcos_plugins.matching_tracker.frames import NotFinal
 from qcos_plugins.matching_tracker.load import Load
 from qcos_plugins.matching_tracker.offering import admit, table
 from qcos_plugins.matching_tracker.outcomes import VOLATILE
-from qcos_plugins.matching_tracker.planned import KEPT_PROGRAMS, offset_of, plans_of
+from qcos_plugins.matching_tracker.planned import KEPT_PROGRAMS, offset_of, plans_of, shadow_of
 from qcos_plugins.matching_tracker.pool import Pool
 from qcos_plugins.matching_tracker.recording import recorded
+from qcos_plugins.matching_tracker.shadow import STREAM, Shadow
 from qcos_plugins.matching_tracker.structure import WrongFragments
 from qcos_plugins.matching_tracker.tracker import Tracker
 from qcos_plugins.matching_tracker.window import PARALLEL
@@ -107,7 +108,10 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
     pool = None
     if plans.scheme == PARALLEL:
         pool = Pool(
-            lease.pool.streams, plans.digest, lambda: tracker.plans, lambda key, found: tracker.agrees(key, found)
+            lambda: [stream for stream in lease.pool.streams() if stream.grant.name != STREAM],
+            plans.digest,
+            lambda: tracker.plans,
+            lambda key, found: tracker.agrees(key, found),
         )
     tracker = Tracker(
         plans.program,
@@ -122,9 +126,12 @@ def _followed(lease: Any, *, keep_records: bool) -> Tracker:
         load=_load(lease.job),
         helpers=pool,
     )
+    shadow = Shadow(lease.pool.streams) if shadow_of(lease) else None
     try:
-        follow(tracker, lease.stream, lease.progress, pool=pool)
-        tracker.outcomes()
+        follow(tracker, lease.stream, lease.progress, pool=pool, shadow=shadow)
+        outcomes = tracker.outcomes()
+        if shadow is not None:
+            outcomes.shadow = shadow.verdict(outcomes.counts)
     except Aborted as end:
         raise Refused("retry_later", str(end), end.details) from end
     except Behind as end:

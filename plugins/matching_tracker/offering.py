@@ -10,7 +10,7 @@ import msgpack
 from qcos_plugins.matching_tracker.admission import ADMITTED, Admission, Admissions
 from qcos_plugins.matching_tracker.decoders import offers
 from qcos_plugins.matching_tracker.model import DEFAULT_DECODER
-from qcos_plugins.matching_tracker.planned import scheme_of
+from qcos_plugins.matching_tracker.planned import scheme_of, shadow_of
 
 from qcosd.sdk import Refused
 
@@ -28,12 +28,9 @@ def admit(lease: Any) -> Any:
     name = lease.options.get("decoder") or DEFAULT_DECODER
     if not isinstance(name, str):
         raise Refused("bad_input", f"decoder {name!r}: a name expected")
-    offer = offers().get(name)
-    if offer is None:
-        raise Refused("bad_input", f"unknown decoder {name!r}; {_choice()}")
-    found = admissions.of(name, offer)
-    if found.state != ADMITTED:
-        raise Refused("bad_input", f"decoder {name!r} is {found.state}: {found.reason}; {_choice()}")
+    found = _admitted("decoder", name)
+    if (shadow := shadow_of(lease)) is not None:
+        _admitted("shadow", shadow)
     made = {
         "version": VERSION,
         "name": name,
@@ -44,6 +41,16 @@ def admit(lease: Any) -> Any:
     }
     used = {found.package: found.version}
     return lease.result(outputs={"decoder": msgpack.packb(made)}, facts={"versions": used})
+
+
+def _admitted(what: str, name: str) -> Admission:
+    offer = offers().get(name)
+    if offer is None:
+        raise Refused("bad_input", f"unknown {what} {name!r}; {_choice()}")
+    found = admissions.of(name, offer)
+    if found.state != ADMITTED:
+        raise Refused("bad_input", f"{what} {name!r} is {found.state}: {found.reason}; {_choice()}")
+    return found
 
 
 def table(lease: Any) -> Any:

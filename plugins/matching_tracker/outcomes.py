@@ -33,7 +33,15 @@ EDGES = [factor * 10**exponent for exponent in range(12) for factor in (1, 2, 5)
 LATENCIES = [*map(str, EDGES), "inf"]
 _COUNTED = attrgetter(*COUNTED)
 
-VOLATILE = ("latency_us", "templates_missed", "lateness_us", "reaction_us", "stall_rounds", "decode_us_per_round")
+VOLATILE = (
+    "latency_us",
+    "templates_missed",
+    "lateness_us",
+    "reaction_us",
+    "stall_rounds",
+    "decode_us_per_round",
+    "shadow",
+)
 """Of a summary's sums: what the same batch need not come to again."""
 
 BIT_ORDER = "one character per classical bit, c[0] first, registers in order of declaration, separated by a space"
@@ -74,6 +82,7 @@ class Outcomes:
     ``rounds``: int64 (shots,), QEC rounds that each shot went through.  ``detectors``: of the path on which every decision is
     0; ``detectors_total``: over all shots and the paths they took.  ``paths``: shots of each path that ended.
     ``latency_us``: windows by time from the arrival of their last slot to the end of their commit, see `latency_label`.
+    ``shadow``: how the batch compares with what a shadow came to, None where none was asked for.
     ``reaction_us``: decisions by what hardware says of them, see `reaction_label`.
     ``lateness_us``: in the same way, blocks by how late they left hardware's clock, if it has one; ``stall_rounds``: for how
     many rounds it stood still.  ``busy_ns``: what was spent on ``busy_rounds`` rounds of the batch; those for which
@@ -116,6 +125,7 @@ class Outcomes:
     rounds_lost: int = 0
     rounds_late: int = 0
     calibration: str = ""
+    shadow: dict[str, int] | None = None
     erasures: str = "decoded"
     unread: np.ndarray = field(init=False)
 
@@ -213,6 +223,7 @@ class Outcomes:
                 },
                 "windows": self.windows,
                 "templates_missed": self.templates_missed,
+                **({} if self.shadow is None else {"shadow": self.shadow}),
             },
             "min": {"rounds": int(accepted.min())} if shots else {},
             "max": {"rounds": int(accepted.max())} if shots else {},

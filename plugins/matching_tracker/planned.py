@@ -24,9 +24,9 @@ templates = TemplateCache(disk=Disk(default_directory()))  # outlives jobs: most
 kept: OrderedDict[tuple[object, ...], Plans] = OrderedDict()
 
 
-def plans_of(lease: Any) -> Plans:
-    """Those of an earlier batch of the same work, where there is one.  Raises Refused."""
-    decoder = lease.options.get("decoder") or DEFAULT_DECODER
+def plans_of(lease: Any, decoder: str | None = None) -> Plans:
+    """Those of an earlier batch of the same work, where there is one.  ``decoder``: in place of the job's.  Raises Refused."""
+    decoder = decoder or lease.options.get("decoder") or DEFAULT_DECODER
     if not isinstance(decoder, str):
         raise Refused("bad_input", f"decoder {decoder!r}: a name expected")
     buffer, scheme = _number(lease, "buffer", "rounds"), scheme_of(lease)
@@ -63,6 +63,14 @@ def scheme_of(lease: Any) -> str:
     if asked not in SCHEMES:
         raise Refused("bad_input", f"windows {asked!r}: {' or '.join(SCHEMES)} expected")
     return str(asked)
+
+
+def shadow_of(lease: Any) -> str | None:
+    """The decoder of the job's shadow, None where it has none."""
+    asked = _setting(lease, "shadow")
+    if asked is not None and not (isinstance(asked, str) and asked):
+        raise Refused("bad_input", f"shadow {asked!r}: the name of a decoder expected")
+    return asked or None
 
 
 def offset_of(lease: Any) -> Coord:

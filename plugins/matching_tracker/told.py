@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from qcos_plugins.matching_tracker.packed import Bits, read_rows
@@ -14,22 +14,33 @@ from qcosd.qec.stream import Block, Decided
 Decision = tuple[Decided, Bits]
 
 
-class Told:
-    """By path and number.  What hardware has acted on is forgotten."""
+Given = Callable[[str, int, int], Bits]
+"""What somebody else has decided, of a path, a decision and so many shots: uint8 (bytes,)."""
 
-    def __init__(self) -> None:
+
+class Told:
+    """By path and number.  What hardware has acted on is forgotten.  ``given``: who decides in place of the tracker, if anybody."""
+
+    def __init__(self, given: Given | None = None) -> None:
+        self._given = given
         self._known: dict[tuple[str, int], Decision] = {}
 
     def decide(self, path: Path, k: int, value: Bits) -> Decision:
         """``value``: uint8 (bytes,), padding undefined; shots that are discarded go on where it is 0."""
-        made = Decided(path.name, k, len(path.shots)), value & path.live
-        self._known[path.name, k] = made
-        return made
+        shots = len(path.shots)
+        made = value & path.live if self._given is None else self._given(path.name, k, shots)
+        self._known[path.name, k] = Decided(path.name, k, shots), made
+        return self._known[path.name, k]
 
     def chosen(self, path: Path) -> list[Decision]:
         """The choices that the latest commits of a path have made."""
         made, path.ledger.chosen = path.ledger.chosen, []
-        return [self.decide(path, k, value) for k, value in made]
+        found = []
+        for k, bit, value in made:
+            found.append(self.decide(path, k, value))
+            if self._given is not None:
+                path.ledger.bits[bit] = found[-1][1]  # what was handed over is what counts
+        return found
 
     def came(self, block: Block, path: Path) -> None:
         """Hardware sent this block of a path, and had what it needed for it."""

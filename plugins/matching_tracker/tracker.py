@@ -26,7 +26,7 @@ from qcos_plugins.matching_tracker.path import Path
 from qcos_plugins.matching_tracker.payload import records
 from qcos_plugins.matching_tracker.plan import Plans
 from qcos_plugins.matching_tracker.task import Task
-from qcos_plugins.matching_tracker.told import Told
+from qcos_plugins.matching_tracker.told import Given, Told
 from qcos_plugins.matching_tracker.window import SLIDING
 
 from qcosd.qec.calibration import Calibration
@@ -57,7 +57,7 @@ class Tracker:
     Shots with missing records are decoded as well as they can be, and discarded as "erased" where nothing is left to decide
     by; with ``decode_missing=False``, or if the decoder cannot, every one of them is discarded as "missing records".
     ``keep_records`` keeps all records for `Outcomes`, ``keep_shots`` those of the first shots of each path.
-    ``open``: the paths that have not ended.  ``drop_artifacts`` makes the results wrong on purpose: a negative control for tests.
+    ``decides``: who decides in its place.  ``open``: the paths that have not ended.  ``drop_artifacts`` makes the results wrong on purpose: a negative control for tests.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Tracker:
         clock: Callable[[], float] | None = None,
         load: Load | None = None,
         helpers: Helpers | None = None,
+        decides: Given | None = None,
         drop_artifacts: bool = False,
     ) -> None:
         if shots < 1:
@@ -90,7 +91,7 @@ class Tracker:
         kept_width = None if keep_records or keep_shots is None else width(keep_shots)
         self._keeping = Keeping(kept_width) if keep_records or keep_shots is not None else None
         self._kept = 0 if self._keeping is None else kept_width
-        self._told = Told()
+        self._told = Told(decides)
         self._helpers = helpers
         self._decode_missing = decode_missing and plans.erasures
         self._batch = batch

@@ -13,7 +13,15 @@ from qcos_plugins.verifier.finding import Wrong
 EXTRA = {"audit", "calibration"}
 """What the artifact may hold beside the sums that are reported."""
 
-VOLATILE = {"latency_us", "templates_missed", "lateness_us", "reaction_us", "stall_rounds", "decode_us_per_round"}
+VOLATILE = {
+    "latency_us",
+    "templates_missed",
+    "lateness_us",
+    "reaction_us",
+    "stall_rounds",
+    "decode_us_per_round",
+    "shadow",
+}
 """What is reported and need not be in the artifact: how long it took, and what was at hand, are no part of the result."""
 
 

@@ -62,7 +62,7 @@ def _refuse_the_impossible(kernel: Kernel, inputs: dict[str, str], options: dict
 def _refuse_unknown_settings(kernel: Kernel, settings: object) -> None:
     """A setting that nobody reads is a typing error, and the job would not do what was asked."""
     components = kernel.supervisor.components.values()
-    known = {"credit", "workers"}.union(*(component.manifest.settings for component in components))
+    known = {"credit", "shadow", "workers"}.union(*(component.manifest.settings for component in components))
     unknown = sorted(str(key) for key in settings if key not in known) if isinstance(settings, dict) else []
     if unknown:
         raise Refused("bad_input", f"set: no plugin knows {', '.join(unknown)}; known: {', '.join(sorted(known))}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qcosd.core.job import Job
 
 MOST_FAILURES = 3  # of one place in one batch; then it stays empty
+SHADOW = 1 << 16  # the place of who looks on, beyond those of workers
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -37,8 +38,13 @@ class Aide(Work):
 
     @property
     def barred(self) -> bool:
-        """Whether its place stays empty."""
-        return self.finished or self.deaths >= MOST_FAILURES
+        """Whether its place stays empty. Who looks on must have seen the beginning."""
+        return self.finished or self.deaths >= MOST_FAILURES or self.looks_on
+
+    @property
+    def looks_on(self) -> bool:
+        """Whether it only looks on."""
+        return self.number == SHADOW
 
 
 def lent(job: Job, body: dict[str, Any], at: float) -> None:

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from qcosd.core.aide import Aide
+from qcosd.core.aide import SHADOW, Aide
 from qcosd.core.blobs import Blobs
 from qcosd.core.components import Instance
 from qcosd.core.demand import Provider, Step, offers
 from qcosd.core.entropy import Entropy
 from qcosd.core.events import Channel
+from qcosd.core.job import Job
 from qcosd.core.jobs import Jobs
+from qcosd.core.manifest import Operation
 from qcosd.core.outbox import Outbox
 from qcosd.core.records import RecordType
 from qcosd.core.supervisor import Supervisor
 from qcosd.core.work import Lease, Work
 from qcosd.core.works import Works
 from qcosd.protocol import Type
+
+SHOWN = 1024  # messages by which one who looks on may be behind
 
 Unsent = dict[Lease, dict[str, Any]]  # leases just given out, with the bodies of their LEASE
 
@@ -47,33 +51,38 @@ class Aides:
 
     def expect(self, work: Work) -> None:
         """A work item is in somebody's hands: perhaps it takes workers."""
-        if work.job.terms.workers and any(part.operation.pool for part in work.step.parts):
+        if any(_places(work.job, part.operation) for part in work.step.parts):
             self._hosts[work] = None
 
     def staff(self, unsent: Unsent, now: float) -> None:
         """Give those who help now to work that lacks some, the most urgent first. All that is needed has been given out before."""
         for work in sorted(self._hosts, key=lambda work: (-work.job.terms.priority, work.job.number, work.batch or 0)):
-            helped = [lease for lease in work.live if lease.part.operation.pool]
+            helped = [lease for lease in work.live if _places(work.job, lease.part.operation)]
             if not helped or work.job.works.get(work.name) is not work:
                 del self._hosts[work]
             for lease in helped:
                 self._fill_places(lease, unsent, now)
 
     def _fill_places(self, host: Lease, unsent: Unsent, now: float) -> None:
-        work, name = host.work, host.part.operation.pool
-        if self._works.leases.of_incarnation(host.incarnation)[0] is not host:
-            return  # it was given ahead, and has not begun
-        if name is None or self._supervisor.address_of(host.incarnation) is None:
+        work = host.work
+        waits = (
+            self._works.leases.of_incarnation(host.incarnation)[0] is not host
+        )  # it was given ahead, and has not begun
+        if self._supervisor.address_of(host.incarnation) is None:
             return  # it is away, and would not hear of anybody
-        for number in range(work.job.terms.workers):
+        nobody = set()
+        for number, name in _places(work.job, host.part.operation).items():
             aide = work.aides.get((host.index, number))
             if aide is not None and aide.live and aide.step.parts[0].component in work.job.fences:
                 self.take_back(aide, "its component does nothing for this job any more", now)
-            if aide is not None and (aide.live or aide.barred):
+            if name in nobody or (aide is not None and (aide.live or aide.barred)):
                 continue
+            if waits if number != SHADOW else host not in unsent or host.epoch > 1:
+                continue  # too early to help; or too late to look on
             if (found := self._find(work, name, now)) is None:
-                return
-            self._lend(host, number, *found, unsent, now)
+                nobody.add(name)
+            else:
+                self._lend(host, number, *found, unsent, now)
 
     def _find(self, work: Work, name: str, now: float) -> tuple[Provider, Instance] | None:
         """The best worker that is free. Where there is none, one more process is asked for."""
@@ -106,9 +115,12 @@ class Aides:
         leases.add(lease)
         self._works.watch(lease, now)
         table = lease.stream(self._streams, self._entropy.secret())
+        looks_on = number == SHADOW
+        if looks_on:
+            table["credit"] = SHOWN  # its host never waits for it
         if instance.address is not None:
             self._outbox.send(Channel.PLUGINS, instance.address, Type.LEASE, lease.body(table, self._blobs.size))
-        theirs = {**table, "role": "connect", "resumes": True}
+        theirs = {**table, "role": "connect", "resumes": not looks_on}
         if host in unsent:
             unsent[host].setdefault("aides", []).append(theirs)
         elif (address := self._supervisor.address_of(host.incarnation)) is not None:
@@ -156,3 +168,9 @@ class Aides:
             self.take_back(aide, f"it did not end within {lease.part.operation.budget:g} s", now, failed=True)
         else:
             self._works.revoke(lease, "what it helped with is over", now)
+
+
+def _places(job: Job, operation: Operation) -> dict[int, str]:
+    """Places of aides that an operation of a job may have -> names of the streams to them."""
+    places = {SHADOW: operation.shadow} if operation.shadow and job.terms.shadow else {}
+    return places | (dict.fromkeys(range(job.terms.workers), operation.pool) if operation.pool else {})

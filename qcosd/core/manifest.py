@@ -64,6 +64,7 @@ class Operation:
     ahead: bool = False  # the next batch may be leased to it before the present one has ended
     resumes: bool = False  # of a producer: it can go on with another consumer where the last one had come to
     pool: str | None = None  # name of streams on which it gives work away to whoever there is, besides its own stream
+    shadow: str | None = None  # name of the stream on which it shows what it does to one who looks on
     preempt: str = "never"  # never | boundary | kill
     budget: float = 3600.0
 
@@ -154,7 +155,7 @@ def _check_numbers(table: Any, prefix: str) -> None:
 
 
 def _check_operation(operation: Operation) -> None:
-    for key in ("service", "op", "stream_in", "stream_out", "pool"):
+    for key in ("service", "op", "stream_in", "stream_out", "pool", "shadow"):
         name = getattr(operation, key)
         try:
             NAME.check("x" if name is None else name, key)
@@ -171,6 +172,9 @@ def _check_operation(operation: Operation) -> None:
         raise ManifestError("operation.each: only operations of a batch have streams")
     if operation.pool and (operation.each != "batch" or operation.pool in (operation.stream_in, operation.stream_out)):
         raise ManifestError("operation.pool: only operations of a batch give work away, and not on their own stream")
+    taken = (operation.stream_in, operation.stream_out, operation.pool)
+    if operation.shadow and (operation.each != "batch" or operation.shadow in taken):
+        raise ManifestError("operation.shadow: only operations of a batch have shadows, and on a stream for them alone")
     if operation.checks and (operation.produces or operation.stream_in or operation.stream_out):
         raise ManifestError("operation.checks: an operation that checks produces nothing and has no stream")
     if strangers := [kind for kind in operation.checks if kind not in operation.consumes]:

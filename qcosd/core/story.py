@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from qcosd.core.aide import SHADOW
 from qcosd.core.records import RecordType
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ def tell(job: Job, kind: RecordType, body: dict[str, Any], at: float) -> None:
     match kind:
         case RecordType.LEASE:
             _tell_lease(job, body, at)
+        case RecordType.AIDE if body["place"] == SHADOW:
+            say(at, "shadowed", op=body["op"])
+        case RecordType.AIDE_BACK if body["place"] == SHADOW:
+            pass
         case RecordType.AIDE:
             _tell_help(job, body, at)
         case RecordType.AIDE_BACK if body.get("failed"):
@@ -127,7 +132,9 @@ def _tell_lease(job: Job, body: dict[str, Any], at: float) -> None:
 def _tell_help(job: Job, body: dict[str, Any], at: float) -> None:
     """Workers that help: the most at a time, and how often one failed."""
     aides = job.works[body["batch"], body["op"]].aides
-    others = [number for (index, number), aide in aides.items() if aide.live and index == body["index"]]
+    others = [
+        number for (index, number), aide in aides.items() if aide.live and index == body["index"] and number != SHADOW
+    ]
     count = len({*others, body["place"]})
 
     def change(told: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Terms:
     verify: bool  # whether artifacts wait for checks of them
     discard_budget: int  # discarded shots beyond which no batch is added
     workers: int = 0  # that may help a batch, at most
+    shadow: bool = False  # whether somebody is to look on
 
     def table(self) -> dict[str, Any]:
         """The terms as the journal has them."""
@@ -73,6 +74,7 @@ class Terms:
             use={**given.use, **use},
             verify=verify,
             workers=_integer("set.workers", extra.get("workers"), 0, 0, MAX_WORKERS),
+            shadow=bool(extra.get("shadow")),
             discard_budget=_integer("discard_budget", options.get("discard_budget"), shots, 0, MAX_SHOTS),
         )
 

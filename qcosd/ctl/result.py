@@ -41,7 +41,7 @@ def public_document(job: Document) -> dict[str, Any]:
         {
             "artifacts": dict(_section(job, "artifacts")),
             "restarts": job.get("restarts", 0),
-            "degraded": [*(job.get("degraded") or []), *_leaning(job), *_worsened(job)],
+            "degraded": [*(job.get("degraded") or []), *_leaning(job), *_worsened(job), *_doubted(job)],
             "verified": list(job.get("verified") or []),
             "reproducible": bool(job.get("reproducible", True)) and consistent,
             "versions": versions,
@@ -75,6 +75,7 @@ def _qec_numbers(job: Document, options: Document) -> dict[str, Any]:
         "detectors": same.get("detectors"),
         "detection_events": total.get("detection_events"),
         "decoder": same.get("decoder", options.get("decoder")),
+        "shadow": _shadow(options, total),
         "calibration": same.get("calibration"),
         "assumptions": _assumptions(job),
         "calibrations": dict(_section(total, "calibrations")),
@@ -107,6 +108,27 @@ def _utilisation(spent: Document) -> float | None:
     """What decoding took of the time that the rounds took, None where that is virtual."""
     hardware = spent.get("hardware_us", 0)
     return round(spent["busy_us"] / hardware, 3) if hardware else None
+
+
+def _shadow(options: Document, total: Document) -> dict[str, Any] | None:
+    """How a shadow's counts compare, by batches, and in how many shots at least they differ; None where none was asked for."""
+    decoder = _section(options, "set").get("shadow")
+    if not decoder:
+        return None
+    found = _section(total, "shadow")
+    return {"decoder": decoder, **{key: found.get(key, 0) for key in ("agreed", "differed", "lost", "shots")}}
+
+
+def _doubted(job: Document) -> list[str]:
+    """A shadow that decodes in the same way must come to the same."""
+    summary, options = _section(job, "summary"), _section(job, "options")
+    shadow = _shadow(options, _section(summary, "sum"))
+    decoder = _section(summary, "same").get("decoder")
+    if shadow is None or not shadow["differed"] or shadow["decoder"] != decoder:
+        return []
+    return [
+        f"a shadow with the same decoder came to other counts in {shadow['differed']} batches: one of the two is wrong"
+    ]
 
 
 def _leaning(job: Document) -> list[str]:
@@ -292,6 +314,7 @@ def _particulars(document: Document) -> Iterable[tuple[str, str]]:
         yield "window", _window(window) if window else ""
         yield "syndrome", _phrase(document, "{detectors} detectors, {detection_events} detection events in all shots")
         yield "decoder", _phrase(document, "{decoder}")
+        yield "shadow", _shadow_text(document.get("shadow"))
         yield "calibrated", _drift(document)
         for name in ("latency", "lateness", "reaction"):
             times = document.get(f"{name}_us")
@@ -304,6 +327,15 @@ def _particulars(document: Document) -> Iterable[tuple[str, str]]:
     yield "degraded", "; ".join(map(str, document.get("degraded") or []))
     yield "verified", ", ".join(document.get("verified") or [])
     yield "assumed", "; ".join(document.get("assumptions") or [])
+
+
+def _shadow_text(shadow: Document | None) -> str:
+    if shadow is None:
+        return ""
+    names = {"agreed": "agree", "differed": "differ", "lost": "were not seen to the end"}
+    batches = ", ".join(f"{shadow[key]} {text}" for key, text in names.items() if shadow[key])
+    shots = f", in {shadow['shots']} shots at least" if shadow["differed"] else ""
+    return f"{shadow['decoder']}: of the batches {batches}{shots}" if batches else str(shadow["decoder"])
 
 
 def _phrase(document: Document, pattern: str) -> str:

@@ -38,6 +38,8 @@ def sentence(row: Row) -> str:
             helpers = "1 worker helps" if row["workers"] == 1 else f"{row['workers']} workers help"
             failures = int(row["failures"])
             text = helpers + (f"; {failures} failed or died, which costs the job nothing" if failures else "")
+        case "shadowed":
+            text = f"{row['op']}: a shadow looks on in {batches}"
         case "delivered":
             text = f"{place} has delivered {kinds}"
         case "batches_delivered":

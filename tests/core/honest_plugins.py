@@ -23,7 +23,15 @@ PATIENCE = 3.0  # seconds for which a consumer waits for its producer
 CHECK_PROGRAM = Operation("verify", "program", ("logical", "optimised"), checks=("optimised",))
 CHECK_COUNTS = Operation("verify", "counts", ("counts",), checks=("counts",), each="batch")
 TRACK = Operation(
-    "track", "run", ("optimised",), ("counts",), each="batch", stream_in="rounds", pool="windows", ahead=True
+    "track",
+    "run",
+    ("optimised",),
+    ("counts",),
+    each="batch",
+    stream_in="rounds",
+    pool="windows",
+    shadow="shadow",
+    ahead=True,
 )
 PIPELINE = (
     manifest("compile", Operation("compile", "compile", ("source",), ("logical",), preempt="kill")),

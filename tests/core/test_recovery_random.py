@@ -70,6 +70,8 @@ class Chaos:
         terms = {"shots": self.choice.randint(5, 25), "batch": self.choice.randint(4, 9), "seed": number}
         options = {**terms, "discard_budget": 1000, "priority": 5 if urgent else self.choice.randint(0, 2)}
         options["set"] = {"workers": self.choice.randint(0, 3)}
+        if self.choice.random() < 0.5:
+            options["set"]["shadow"] = "another"
         if self.choice.random() < 0.1:
             options["deadline"] = 5.0
         for _ in range(2):

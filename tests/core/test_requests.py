@@ -287,7 +287,10 @@ def test_a_setting_that_no_plugin_reads_is_refused() -> None:
         "options": {"target": "greeted", "set": {"wrod": "Salut"}},
     }
     error = rig.ask(client, Type.JOB_SUBMIT, request).body["error"]
-    assert (error["name"], error["message"]) == ("bad_input", "set: no plugin knows wrod; known: credit, word, workers")
+    assert (error["name"], error["message"]) == (
+        "bad_input",
+        "set: no plugin knows wrod; known: credit, shadow, word, workers",
+    )
     request["options"]["set"] = {"word": "Salut", "credit": "1"}
     assert rig.ask(client, Type.JOB_SUBMIT, request).type is Type.JOB_ACCEPTED
 

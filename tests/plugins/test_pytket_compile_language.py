@@ -33,7 +33,7 @@ def brief(body: str, header: str = HEADER) -> list[tuple[str, tuple[int, ...]]]:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_compile(path: Path) -> None:
-    program, facts = compile_source(path.read_bytes())
+    program, facts = compile_source(path.read_bytes(), 0.1)
     assert any(op.kind == "measure" for op in program.ops)
     assert LogicalProgram.from_bytes(program.to_bytes()) == program
     assert facts["qubits"] == program.qubits

@@ -242,8 +242,8 @@ def test_what_is_too_large_is_said_and_not_refused():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_are_what_their_source_says(path):
     source = path.read_bytes()
-    logical, _ = compile_source(source)
-    facts = check_logical(source, logical)
+    logical, _ = compile_source(source, 0.01)
+    facts = check_logical(source, logical, epsilon=0.01)
     # pytket reads no `if` within an `if`.
     assert ("skipped" if path.stem == "nested" else "method") in facts, facts
 
