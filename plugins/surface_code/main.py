@@ -16,6 +16,9 @@ DEFAULT_DISTANCE = 3
 MAX_DISTANCE = 101
 """Beyond it preparing a program alone takes minutes."""
 
+MAX_LEAD = 100_000
+"""Rounds."""
+
 plugin = Plugin()
 
 
@@ -28,17 +31,28 @@ def prepare_(lease: Any) -> Any:
     branches = _branches(lease.options)
     program = lease.read("optimised", LogicalProgram.from_bytes)
     try:
-        movement = bool(msgpack.unpackb(lease.input("device"))["movement"])
+        device = msgpack.unpackb(lease.input("device"))
+        movement = bool(device["movement"])
+        lead = -(-int(device.get("decision_lead_ns", 0)) // max(1, int(device.get("round_ns", 1))))
     except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
         text = f"the device does not say whether it moves qubits: {error!r}"
         raise Refused("wrong_input", text, {"kind": "device"}) from error
     try:
-        fragments = prepare(program, distance, movement)
+        fragments = prepare(program, distance, movement, _lead(lease.options, lead))
     except Unsupported as error:
         raise Refused(
             "unsupported", f"{lease.options.get('source_name') or 'program'}:{error.line}: {error}"
         ) from error
     return lease.result(outputs={"fragments": fragments.to_bytes()}, facts=facts(fragments, branches))
+
+
+def _lead(options: Any, least: int) -> int:
+    """Rounds that a decision gets: as many as the machine needs, or more if asked."""
+    asked = (options.get("set") or {}).get("decision_lead", 0)
+    rounds = int(asked) if isinstance(asked, str) and asked.isascii() and asked.isdigit() and len(asked) <= 6 else asked
+    if type(rounds) is not int or not 0 <= rounds <= MAX_LEAD:
+        raise Refused("bad_input", f"decision_lead {asked!r}: a whole number of rounds up to {MAX_LEAD} expected")
+    return max(rounds, least)
 
 
 def _branches(options: Any) -> int:

@@ -36,12 +36,14 @@ ASSUMPTIONS = {
 """Instruction -> what a reader of the result must know where a program has it."""
 
 
-def prepare(program: LogicalProgram, distance: int, movement: bool = True) -> FragmentProgram:
-    """``movement``: whether the device can move qubits, which an H between other gates needs.
+def prepare(program: LogicalProgram, distance: int, movement: bool = True, lead: int = 0) -> FragmentProgram:
+    """``movement``: whether the device can move qubits, which an H between other gates needs.  ``lead``: rounds that the
+    decision of a T gate gets, at least, from where it can be made to where it is needed.
 
     Raises schedule.Unsupported for an H that the device cannot do, ValueError for a distance that is not odd and >= 3.
     """
     flow = Flow.of(program)
+    lead = -(-lead // distance) * distance
     tags, choices = count(), count(len(flow.forks))
     unborn: dict[int, dict[int, Unborn]] = {-1: {}}  # at each decision, -1 the beginning
     fragments: list[Fragment] = []
@@ -53,7 +55,16 @@ def prepare(program: LogicalProgram, distance: int, movement: bool = True) -> Fr
         for place in (0,) if fork is None else (fork.behind, fork.place + 1):
             steps, k = flow.run(place)
             schedule = Schedule(
-                distance, program.qubits, movement, flow.last_use, tags, choices, program.bits, entry, unborn[behind]
+                distance,
+                program.qubits,
+                movement,
+                flow.last_use,
+                tags,
+                choices,
+                program.bits,
+                lead,
+                entry,
+                unborn[behind],
             )
             schedule.run(place, steps)
             builder = Builder(distance, {qubit: data_cell(qubit) for qubit in sorted(entry)}, tags)

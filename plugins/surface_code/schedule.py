@@ -61,6 +61,7 @@ class Unborn:
 class Schedule:
     """The actions of one fragment.
 
+    ``lead``: slots, a multiple of the distance, from where the decision of a T gate can be made to where it is needed.
     ``alive``: the qubits alive at its beginning.  ``unborn``: what is known of others.  ``last_use``: see `flow.Flow`.
     Afterwards ``actions`` holds what to do; `finish` gives the length of a fragment that ends in a decision.
     """
@@ -74,6 +75,7 @@ class Schedule:
         tags: Iterator[int],
         choices: Iterator[int],
         scratch: int,
+        lead: int = 0,
         alive: Iterable[int] = (),
         unborn: Mapping[int, Unborn] | None = None,
     ) -> None:
@@ -87,6 +89,7 @@ class Schedule:
         self._tags = tags
         self._choices = choices
         self._scratch = scratch
+        self._lead = lead
         self._steps: list[Step] = []
         self._uses: dict[int, list[int]] = {}  # numbers of the steps that touch a qubit
         self._floor = Floor()
@@ -227,7 +230,8 @@ class Schedule:
         follows.  All shots make the same rounds: those that need no S merge with a |+>, which does nothing."""
         d, cell = self._distance, magic_cell(qubit)
         cells = corridor(data_cell(qubit), cell)
-        needs = [Need(c, begin, begin + d) for c in cells for begin in (0, 2 * d)]
+        wait = 2 * d + self._lead  # the window that commits the parity has its buffer
+        needs = [Need(c, begin, begin + d) for c in cells for begin in (0, wait)]
         slot = self._use(qubit, self._floor.reserve(self._ready.get(qubit, 0), needs))
         ancilla, choice = patch_on(cell, self._qubits), next(self._choices)
         first, read, second, again = (next(self._tags) for _ in range(4))
@@ -241,7 +245,7 @@ class Schedule:
         self._do(slot + d, END, partial(Builder.split, one=qubit, two=ancilla))
         self._do(slot + d, END, partial(Builder.measure, patch=ancilla, basis="X", tag=read))
         self._do(slot + d, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(read,)))
-        slot += 2 * d  # the window that commits the parity has its buffer
+        slot += wait
         self._do(slot, BEGIN, partial(Builder.handover, patch=ancilla, cell=cell, state="YX", choice=choice))
         self._do(slot, BEGIN, partial(Builder.join, one=qubit, two=ancilla, tag=second, bit=phase))
         slot += d
