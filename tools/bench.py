@@ -21,6 +21,7 @@ NAME is a case, or `speed` for what takes a minute in all (the cases marked *):
   scaling   cost of a round with 1 to 20 patches and d = 3 to 15; the daemon with 1 to 200 idle plugins; jobs that wait: see queue
   throughput  shot-rounds a second through the system, d = 3 to 13, beside one bare process and sinter; --set workers=2
   reaction  the last block before a decision sent, until the decision is there, d = 3 to 9, beside two bare processes
+  universal  programs with T gates: shots a second, d = 3, 5, beside the same machine and tracker in one process; growth
   soak      memory, latency and logical errors over --rounds rounds (10 million) of a d = 5 memory, one shot at a time
 A row is {case, value, unit, floor, ratio, what}. The floor is measured here and now, by the bare libraries doing the same.
 """
@@ -316,6 +317,12 @@ def bench_reaction() -> list[Row]:
     return case.rows(row, sys.modules[__name__])
 
 
+def bench_universal() -> list[Row]:
+    import bench_universal as case  # beside this file
+
+    return case.rows(row, sys.modules[__name__])
+
+
 def bench_scaling() -> list[Row]:
     import bench_scaling as case  # beside this file
 
@@ -343,6 +350,7 @@ CASES: dict[str, Callable[[], list[Row]]] = {
     "scaling": bench_scaling,
     "throughput": bench_throughput,
     "reaction": bench_reaction,
+    "universal": bench_universal,
 }
 SPEED = ("cold", "warm", "status", "ready", "idle", "reweight", "decoders")  # what `speed` stands for: about a minute
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from qcos_plugins.stim_adapter.machine import needs_states
 from qcos_plugins.stim_adapter.simulator import Compilers, Simulator
-from qcos_plugins.stim_adapter.states import MAX_AMPLITUDES, patches_at_once
+from qcos_plugins.stim_adapter.states import MAX_AMPLITUDES, largest_factor
 
 from qcosd.qec.hardware import Aborted, Batch, Control, DecisionFault, feed
 from qcosd.qec.readiness import Loaded, NotReady
@@ -48,11 +48,11 @@ def prepare(lease: Any) -> Any:
         program, _, ready = loaded.load(lease.inputs, lease.input, device)
     facts = {}
     if needs_states(program):
-        patches = patches_at_once(program)
+        patches = largest_factor(program)
         if (shots := MAX_AMPLITUDES >> patches) < 1:
             raise Refused(
                 "unsupported",
-                f"{patches} patches are alive at once in this program with T gates: the states of this simulated machine hold "
+                f"{patches} patches are entangled in this program with T gates: the states of this simulated machine hold "
                 f"{MAX_AMPLITUDES.bit_length() - 1}",
             )
         facts["batch_limit"] = min(shots, MAX_SHOTS)

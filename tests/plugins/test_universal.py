@@ -20,7 +20,7 @@ from qcos_plugins.matching_tracker.tracker import Tracker
 from qcos_plugins.matching_tracker.window import SCHEMES
 from qcos_plugins.stim_adapter import frames
 from qcos_plugins.stim_adapter.faults import faults_of
-from qcos_plugins.stim_adapter.states import StateReference
+from qcos_plugins.stim_adapter.states import StateReference, largest_factor
 from qcos_plugins.surface_code.prepare import prepare
 
 from qcosd.qec.calibration import Calibration
@@ -143,13 +143,8 @@ class Zero(StateReference):
             super().prepare(patch, state)
             return
         assert chosen is not None
-        before = self._states
         super().prepare(patch, "Y")
-        filled, self._states = self._states, before
-        self._axes.pop()
-        super().prepare(patch, "Z")
-        kept = frames.unpack(chosen, self._shots).reshape(-1, *[1] * (self._states.ndim - 1))
-        self._states = np.where(kept, filled, self._states)
+        self._factors[patch].states[frames.unpack(chosen, self._shots) == 0] = (1, 0)
 
 
 CONTROLS: list[tuple[str, dict[str, object], float]] = [
@@ -273,3 +268,16 @@ def test_parallel_windows_wait_no_longer_for_a_choice_than_sliding_ones() -> Non
         for slot, _ in fragment.choices:
             merge = slot - 2 * program.distance
             assert any(w.commit >= merge + 2 and w.needs <= slot for w in windows), (scheme, slot)
+
+
+@pytest.mark.parametrize(
+    ("text", "qubits", "most"),
+    [
+        ("h t h m", 1, 2),
+        ("h:0 h:1 t:0 t:1 m:0 m:1", 2, 2),
+        ("h:0 cx:01 t:1 m:0 m:1", 2, 3),
+        ("h:0 cx:01 cx:12 t:0 t:1 t:2 m:0 m:1 m:2", 3, 6),
+    ],
+)
+def test_states_are_as_large_as_what_is_entangled(text: str, qubits: int, most: int) -> None:
+    assert largest_factor(written(text, qubits)) == most
