@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from qcos_plugins.surface_code.conjunction import conjunction
 
-from qcosd.qec.program import PAULIS, Condition, LogicalProgram, Op, qubits_of
+from qcosd.qec.program import PAULIS, Condition, Op, qubits_of
 
 UNPHYSICAL = PAULIS | {"barrier", "if"}  # of what a place holds: no operation of these kinds touches hardware
 
@@ -61,9 +61,9 @@ class Flow:
     first_place: dict[int, int]
 
     @classmethod
-    def of(cls, program: LogicalProgram) -> Flow:
+    def of(cls, ops: Sequence[Op]) -> Flow:
         cutter = _Cutter()
-        cutter.add(program.ops)
+        cutter.add(ops)
         places = tuple(
             tuple(Step(Where(place, index), op) for index, op in enumerate(ops))
             for place, ops in enumerate(cutter.places)

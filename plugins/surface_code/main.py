@@ -16,6 +16,8 @@ DEFAULT_DISTANCE = 3
 MAX_DISTANCE = 101
 """Beyond it preparing a program alone takes minutes."""
 
+FEEDBACK = ("constant", "insert")
+"""How a T gate that went the wrong way is corrected: by what is handed over in rounds that all shots make, or by a branch."""
 MAX_LEAD = 100_000
 """Rounds."""
 
@@ -38,12 +40,19 @@ def prepare_(lease: Any) -> Any:
         text = f"the device does not say whether it moves qubits: {error!r}"
         raise Refused("wrong_input", text, {"kind": "device"}) from error
     try:
-        fragments = prepare(program, distance, movement, _lead(lease.options, lead))
+        fragments = prepare(program, distance, movement, _lead(lease.options, lead), _insert(lease.options))
     except Unsupported as error:
         raise Refused(
             "unsupported", f"{lease.options.get('source_name') or 'program'}:{error.line}: {error}"
         ) from error
     return lease.result(outputs={"fragments": fragments.to_bytes()}, facts=facts(fragments, branches))
+
+
+def _insert(options: Any) -> bool:
+    asked = (options.get("set") or {}).get("feedback", FEEDBACK[0])
+    if asked not in FEEDBACK:
+        raise Refused("bad_input", f"feedback {asked!r}: {' or '.join(FEEDBACK)} expected")
+    return bool(asked == FEEDBACK[1])
 
 
 def _lead(options: Any, least: int) -> int:

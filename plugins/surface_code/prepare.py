@@ -14,6 +14,7 @@ from typing import Any
 from qcos_plugins.surface_code.builder import Builder
 from qcos_plugins.surface_code.floor import data_cell
 from qcos_plugins.surface_code.flow import Flow
+from qcos_plugins.surface_code.inserted import inserted
 from qcos_plugins.surface_code.schedule import Schedule, Unborn
 
 from qcosd.qec.fragment import Decision, Fragment, FragmentProgram
@@ -36,13 +37,18 @@ ASSUMPTIONS = {
 """Instruction -> what a reader of the result must know where a program has it."""
 
 
-def prepare(program: LogicalProgram, distance: int, movement: bool = True, lead: int = 0) -> FragmentProgram:
+def prepare(
+    program: LogicalProgram, distance: int, movement: bool = True, lead: int = 0, insert: bool = False
+) -> FragmentProgram:
     """``movement``: whether the device can move qubits, which an H between other gates needs.  ``lead``: rounds that the
     decision of a T gate gets, at least, from where it can be made to where it is needed.
 
+    ``insert``: a T gate that went the wrong way is corrected by an S in a branch of its own, and takes d rounds less where it did
+    not; without, all shots make the same rounds, and there are no branches.
+
     Raises schedule.Unsupported for an H that the device cannot do, ValueError for a distance that is not odd and >= 3.
     """
-    flow = Flow.of(program)
+    flow = Flow.of(inserted(program.ops, program.bits) if insert else program.ops)
     lead = -(-lead // distance) * distance
     tags, choices = count(), count(len(flow.forks))
     unborn: dict[int, dict[int, Unborn]] = {-1: {}}  # at each decision, -1 the beginning

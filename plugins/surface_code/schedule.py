@@ -20,6 +20,7 @@ from typing import NamedTuple
 from qcos_plugins.surface_code.builder import Builder
 from qcos_plugins.surface_code.floor import Floor, Need, corner_cell, corridor, data_cell, magic_cell, patch_on
 from qcos_plugins.surface_code.flow import UNPHYSICAL, Step, Where
+from qcos_plugins.surface_code.inserted import EIGHTH
 
 from qcosd.qec.geometry import other
 from qcosd.qec.program import PAULIS, Condition, Op
@@ -163,6 +164,8 @@ class Schedule:
             self._phase(op.qubits[0], op.kind == "sdg")
         elif op.kind in ("t", "tdg"):
             self._eighth(op.qubits[0], op.kind == "tdg")
+        elif op.kind == EIGHTH:
+            self._half(op.qubits[0], op.bit)
         elif number > self._covered.get(op.qubits[0], -1):
             self._read_out(number, op)
 
@@ -254,6 +257,20 @@ class Schedule:
         self._do(slot, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(again,)))
         self._do(slot, END, partial(Builder.frame, patch=qubit, pauli="Z", condition=turned))
         self._ready[qubit] = slot
+
+    def _half(self, qubit: int, bit: int) -> None:
+        """T or its inverse by a |T>; ``bit`` says where it was the inverse."""
+        d, cell = self._distance, magic_cell(qubit)
+        needs = [Need(c, 0, d) for c in corridor(data_cell(qubit), cell)]
+        slot = self._use(qubit, self._floor.reserve(self._ready.get(qubit, 0), needs))
+        ancilla, parity, read = patch_on(cell, self._qubits), next(self._tags), next(self._tags)
+        self._do(slot, BEGIN, partial(Builder.handover, patch=ancilla, cell=cell, state="T"))
+        self._do(slot, BEGIN, partial(Builder.join, one=qubit, two=ancilla, tag=parity, bit=bit))
+        self._do(slot + d, END, partial(Builder.split, one=qubit, two=ancilla))
+        self._do(slot + d, END, partial(Builder.measure, patch=ancilla, basis="X", tag=read))
+        self._do(slot + d, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(read,)))
+        self._written[bit] = slot
+        self._ready[qubit] = slot + d
 
     def _cx(self, control: int, target: int) -> None:
         d, cell = self._distance, corner_cell(control, target)

@@ -24,7 +24,7 @@ def check_layout(program: LogicalProgram, fragments: FragmentProgram, distance: 
     if distance is not None and fragments.distance != distance:
         raise Wrong(f"distance {fragments.distance}, {distance} was asked for")
     for number, fragment in enumerate(fragments.fragments):
-        _check_ends(fragment, number, len(fragments.fragments), fragments.bits)
+        _check_ends(fragment, number, len(fragments.fragments), fragments.bits + fragments.scratch)
         _check_scratch(fragment, fragments.bits, fragments.scratch)
         for i, slot in enumerate(fragment.slots):
             _check_slot(slot, f"fragment {number}, slot {i}")

@@ -27,8 +27,8 @@ PATHS: Final = 6
 TRIED: Final = 24
 """Paths that are written out to find them: nobody takes a path whose condition never holds."""
 RUNS: Final = (4, 16)
-"""Of a path with T gates, at least and at most: what stands for their states decides which outcomes are certain, and so what
-is seen.  So many make each combination of the first four states."""
+"""Of the first path with T gates, at least and at most, and two of a few others: what stands for their states decides which
+outcomes are certain, and so what is seen.  So many make each combination of the first four states."""
 MOST_DETECTORS: Final = 20_000
 """Of all runs of such a path, where it has more than the least."""
 SHOTS: Final = 16
@@ -113,7 +113,8 @@ def runs(fragments: FragmentProgram, seed: int) -> Iterator[Run]:
         yield run
         if run.path.gadgets:
             least, most = RUNS
-            for more in range(1, max(least, min(most, MOST_DETECTORS // max(1, run.path.detectors)))):
+            times = max(least, min(most, MOST_DETECTORS // max(1, run.path.detectors))) if len(seen) == 1 else 2
+            for more in range(1, times if len(seen) <= least else 1):
                 yield _run(fragments, whole, seed + len(seen) + more * TRIED, more)
         numbers = [f.decision.k for f in fragments.path(whole) if f.decision is not None]
         met.update(zip(numbers, whole, strict=True))
@@ -144,7 +145,7 @@ def _run(fragments: FragmentProgram, decisions: tuple[int, ...], seed: int, numb
         return bool(5 * number >> (state - 1) & 1) if state <= 4 else random.random() < 0.5
 
     path = lattice(fragments, decisions, stands=stands)
-    if unfinished := [gadget.qubit for gadget in path.gadgets if gadget.phase < 0]:
+    if unfinished := [gadget.qubit for gadget in path.gadgets if gadget.phase < 0 and not gadget.branches]:
         raise Wrong(f"a T gate of qubit {unfinished[0]} hands nothing over by its decision")
     circuit = path.circuit(entry.parity.records for entry in path.written)
     coins = len(path.written) + MORE
@@ -252,7 +253,15 @@ class _Logical:
         gadget = due.pop(0)
         if gadget.inverse != (step.name == "tdg"):
             raise Wrong(f"the {step.text()} is done as its inverse")
-        parity, phase = bool(self._written[gadget.parity]), bool(self._written[gadget.phase])
+        parity = bool(self._written[gadget.parity])
+        if gadget.branches:
+            if gadget.first:
+                (self._simulator.s_dag if parity else self._simulator.s)(self._place[qubit])
+            if parity != gadget.inverse:  # the branch that this shot has taken
+                (self._simulator.s_dag if gadget.inverse else self._simulator.s)(self._place[qubit])
+            self._random.append(gadget.parity)
+            return
+        phase = bool(self._written[gadget.phase])
         chosen, turned = (parity, phase) if step.name == "t" else (not parity, not phase)
         place = self._place[qubit]
         if gadget.first:

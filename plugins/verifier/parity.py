@@ -64,7 +64,8 @@ class Gadget:
 
     ``first``, ``second``: whether the stand-in is a |Y>, else it is a |+>.  ``parity``, ``phase``: the writings, by number, of
     the two ZZ outcomes; ``phase`` is -1 until the second is there.  ``choice``: the decision that is made from the first one;
-    ``inverse``: it hands a |Y> over where the parity is 0, which makes the inverse of a T.
+    ``inverse``: it hands a |Y> over where the parity is 0, which makes the inverse of a T.  ``branches``: there is no second
+    state, and a branch of the program has the S instead.
     """
 
     qubit: int
@@ -74,6 +75,7 @@ class Gadget:
     second: bool = False
     phase: int = -1
     inverse: bool = False
+    branches: bool = False
 
 
 class Frames:
@@ -103,6 +105,11 @@ class Frames:
         self._sign: dict[str, dict[int, Parity]] = {"X": {}, "Z": {}}
 
     def test(self, condition: Condition, decision: bool) -> int:
+        if decision and len(condition.bits) == 1:
+            source = self._written.get(condition.bits[0], -1)
+            for gadget in self.gadgets:
+                if gadget.parity == source and gadget.choice < 0:
+                    gadget.branches, gadget.inverse = True, condition.holds([0])
         self.history.append(Tested(self.tests, condition, decision))
         self.tests += 1
         return self.tests - 1
