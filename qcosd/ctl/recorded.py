@@ -24,7 +24,7 @@ _LEFT_OUT = frozenset({"target", "key", "deadline", "device", "discard_budget", 
 
 PLAYER = "recorded_adapter"
 
-SETTINGS = frozenset({"credit", "buffer", "missing", "windows", "workers"})
+SETTINGS = frozenset({"credit", "buffer", "missing", "shadow", "windows", "workers"})
 """Keys of `--set` that change how records are decoded. All others are of components that made them."""
 
 
