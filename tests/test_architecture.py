@@ -33,7 +33,7 @@ IMPURE = {
     "random", "secrets", "select", "selectors", "shutil", "signal", "socket", "sqlite3", "subprocess", "sys", "tempfile",
     "threading", "time", "uvloop", "zmq",
 }  # fmt: skip
-QUANTUM = {"numpy", "scipy", "stim", "pymatching", "pytket", "networkx"}
+QUANTUM = {"numpy", "scipy", "stim", "pymatching", "pytket", "networkx", "pyzx", "pygridsynth", "openqasm3"}
 
 
 def sources(*tops: str) -> list[Path]:

@@ -8,9 +8,10 @@ from typing import Final
 
 from pytket import passes
 from pytket.circuit import Circuit, OpType
-from qcos_plugins.pytket_optimise.folding import Gate, folded
 
 from qcosd.qec import clifford
+from qcosd.qec.rewriting.folding import Gate, folded
+from qcosd.qec.rewriting.rotations import merged
 
 TYPES: Final = {
     "h": OpType.H,
@@ -53,6 +54,11 @@ def candidates(gates: Sequence[Gate], qubits: int) -> Iterator[tuple[str, list[G
     own = folded(gates)
     if own is not None:
         yield "folding", own
+    if any(kind in ("t", "tdg") for kind, _ in gates):
+        gates = merged(gates, qubits)
+        together = folded(gates)
+        if together is not None:
+            yield "merging", together
     for name, apply, most in PASSES:
         if len(gates) > most:
             continue
