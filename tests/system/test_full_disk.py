@@ -13,7 +13,7 @@ from system_world import GREET, DaemonWorld, World, await_condition
 
 def test_a_full_disk_is_named_and_everything_goes_on_after_it(world: World, tmp_path: Path) -> None:
     greeting = world.file("greeting", "you")
-    others = ("grid_mapper", "matching_tracker", "pytket_compile", "pytket_optimise", "recorded_adapter", "stim_adapter", "surface_code", "tableau_adapter", "verifier")  # fmt: skip
+    others = ("grid_mapper", "matching_tracker", "pytket_compile", "pytket_optimise", "pyzx_optimise", "recorded_adapter", "stim_adapter", "surface_code", "tableau_adapter", "verifier")  # fmt: skip
     config = world.file("qcosd.toml", f"[plugins]\ndisable = {json.dumps(others)}\n")
     nobody = world.home / "plugins" / "nobody" / "plugin.toml"  # who would do the job that waits
     nobody.parent.mkdir(parents=True)

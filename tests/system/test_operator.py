@@ -18,7 +18,7 @@ from qcosd.sdk.client import BlockingClient
 from qcosd.sdk.errors import RequestFailed
 
 OTHERS = (
-    "grid_mapper", "matching_tracker", "pytket_compile", "pytket_optimise", "recorded_adapter", "stim_adapter", "surface_code",
+    "grid_mapper", "matching_tracker", "pytket_compile", "pytket_optimise", "pyzx_optimise", "recorded_adapter", "stim_adapter", "surface_code",
     "tableau_adapter", "verifier",
 )  # fmt: skip
 
