@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenQASM 2.0 to a logical program."""
+"""OpenQASM to a logical program."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from qcos_plugins.pytket_compile import qasm3
 from qcos_plugins.pytket_compile.failure import SourceError
 from qcos_plugins.pytket_compile.grammar import statements_of
 from qcos_plugins.pytket_compile.gridsynth import Gridsynth
@@ -25,9 +26,10 @@ def compile_source(data: bytes, epsilon: float | None = None) -> tuple[LogicalPr
     """
     text = decoded(data)
     synthesis = None if epsilon is None else Gridsynth(epsilon)
-    lowering = Lowering(synthesis.turn if synthesis else None)
+    edition = 3 if qasm3.is_edition_3(text) else 2
+    lowering = Lowering(synthesis.turn if synthesis else None, edition)
     try:
-        for statement in statements_of(text):
+        for statement in qasm3.statements_of(text) if edition == 3 else statements_of(text):
             lowering.add(statement)
     finally:
         if synthesis:

@@ -58,7 +58,7 @@ class _Parser:
             raise SourceError(version.line, f"the version of OpenQASM is expected, {version} is found")
         if version.text not in ("2.0", "2"):
             raise SourceError(
-                version.line, f"OpenQASM {version.text[:40]} is not read, only OpenQASM 2.0", "unsupported"
+                version.line, f"OpenQASM {version.text[:40]} is not read, only OpenQASM 2.0 and 3", "unsupported"
             )
         self.tokens.expect(";")
 

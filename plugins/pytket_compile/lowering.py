@@ -23,6 +23,7 @@ from qcos_plugins.pytket_compile.rotations import Turn
 from qcos_plugins.pytket_compile.syntax import (
     Argument,
     Barrier,
+    Block,
     Call,
     Definition,
     If,
@@ -44,10 +45,11 @@ MAX_OPERANDS: Final = 2_000_000
 class Lowering:
     """Takes the statements of a program one by one, in order; `program` is what they come to.
 
-    `turn`: see `gates.Expander`. `approximated`: how many rotations it has made.
+    `turn`: see `gates.Expander`. `edition`: of OpenQASM, 2 or 3. `approximated`: how many rotations it has made.
     """
 
-    def __init__(self, turn: Turn | None = None) -> None:
+    def __init__(self, turn: Turn | None = None, edition: int = 2) -> None:
+        self._edition = edition
         self._library = Library()
         self._expander = Expander(turn)
         self.approximated = 0
@@ -98,11 +100,11 @@ class Lowering:
             said.append(f"bits that nothing is measured into stay 0: {', '.join(unmeasured)}")
         if self._idle_lines:
             said.append(f"id idles for one block of d rounds (first at line {min(self._idle_lines)})")
-        if self._extension_lines:
+        if self._edition == 2 and self._extension_lines:
             said.append(
                 f"line {min(self._extension_lines)}: an if that does not compare a register by == goes beyond OpenQASM 2.0"
             )
-        if self._nested_lines:
+        if self._edition == 2 and self._nested_lines:
             said.append(f"line {min(self._nested_lines)}: an if within an if goes beyond OpenQASM 2.0")
         if self._expander.rounded:
             said.append(
@@ -268,11 +270,10 @@ class Lowering:
         self._operands += len(bits)
         outside, self._out = self._out, []
         try:
-            if isinstance(statement.body, If):
-                self._nested_lines.append(statement.body.line)
-                self._if(statement.body)
-            else:
-                self._operation(statement.body)
+            for inner in statement.body.statements if isinstance(statement.body, Block) else (statement.body,):
+                if isinstance(inner, If):
+                    self._nested_lines.append(inner.line)
+                self.add(inner)
             body = tuple(self._out)
         finally:
             self._out = outside

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The statements of OpenQASM 2.0 as they are written. Names are not looked up yet."""
+"""The statements of a program as they are written. Names are not looked up yet."""
 
 from __future__ import annotations
 
@@ -78,13 +78,21 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class If:
-    """`subject comparison value` guards one operation, which may be an if again."""
+    """`subject comparison value` guards one operation, which may be an if again, or a block of OpenQASM 3."""
 
     subject: Argument
     comparison: str
     value: int
-    body: Call | Measure | Reset | If
+    body: Call | Measure | Reset | If | Block
     line: int
 
 
-Statement = Include | Register | Call | Barrier | Measure | Reset | Definition | If
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What an if guards as one: it reads its condition once."""
+
+    statements: tuple[Statement, ...]
+    line: int
+
+
+Statement = Include | Register | Call | Barrier | Measure | Reset | Definition | If | Block

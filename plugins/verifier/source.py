@@ -24,11 +24,18 @@ _NO_LIMIT: Final = 2**32 - 1  # what pytket writes for "up to any number"
 _NAMES: Final = re.compile(r"\b(qreg|creg)\s+([A-Za-z_]\w*)\s*\[\s*(\d+)\s*\]\s*;")
 _COMMENTS: Final = re.compile(r'"[^"\n]*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
+_THIRD: Final = re.compile(r"\s*OPENQASM\s+3(\.\d+)?\s*;")
+
 Registers = tuple[tuple[str, int], ...]
 
 
 class Unreadable(Exception):
     """pytket does not read this, or what it makes of it cannot be compared.  That says nothing about the program."""
+
+
+def is_edition_3(text: str) -> bool:
+    """Whether a source says that it is OpenQASM 3."""
+    return _THIRD.match(_COMMENTS.sub(" ", text)) is not None
 
 
 def registers_of(text: str) -> tuple[Registers, Registers]:

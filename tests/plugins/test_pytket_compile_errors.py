@@ -201,7 +201,7 @@ def test_what_is_legal_but_not_offered(body: str, line: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("source", "line", "text"),
     [
-        ('OPENQASM 3.0;\ninclude "stdgates.inc";', 1, "OpenQASM 3.0 is not read, only OpenQASM 2.0"),
+        ('OPENQASM 4.0;\ninclude "stdgates.inc";', 1, "OpenQASM 4.0 is not read, only OpenQASM 2.0 and 3"),
         ("OPENQASM 1;", 1, "OpenQASM 1 is not read"),
         ('OPENQASM 2.0;\ninclude "mine.inc";', 2, '"mine.inc" cannot be included'),
         ('OPENQASM 2.0;\ninclude "/etc/passwd";', 2, '"/etc/passwd" cannot be included'),

@@ -62,7 +62,7 @@ def test_source_to_optimised_program_on_the_bench() -> None:
         (b"", "bad_input", "a.qasm:1: the file is empty"),
         (b"\x00\x01", "bad_input", "a.qasm:1: character 0x00 is not text: this is no OpenQASM program"),
         (b"OPENQASM 2.0;\nqreg q[1];\nx q;", "bad_input", 'a.qasm:3: unknown gate x (include "qelib1.inc" is missing)'),
-        (b"OPENQASM 3.0;", "unsupported", "a.qasm:1: OpenQASM 3.0 is not read, only OpenQASM 2.0"),
+        (b"OPENQASM 4.0;", "unsupported", "a.qasm:1: OpenQASM 4.0 is not read, only OpenQASM 2.0 and 3"),
     ],
 )
 def test_the_compiler_names_file_and_line(source: bytes, code: str, message: str) -> None:

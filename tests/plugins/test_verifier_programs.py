@@ -294,6 +294,17 @@ def test_idles_of_a_source_are_counted():
         check_logical(text, changed(logical, place, replace(logical.ops[place], blocks=1)))
 
 
+def test_openqasm_3_is_read_by_the_compiler_alone():
+    text = b"// OPENQASM 2.0;\nOPENQASM 3.0;\nqubit q;\nbit c;\nU(pi, 0, pi) q;\nc = measure q;\n"
+    logical = compile_source(text)[0]
+    assert check_logical(text, logical) == {
+        "lines": 7,
+        "skipped": ["meaning: OpenQASM 3, which pytket does not read"],
+    }
+    with pytest.raises(Wrong, match="has 7 lines"):
+        check_logical(text, replace(logical, ops=(replace(logical.ops[0], line=8), logical.ops[1])))
+
+
 def test_registers_keep_the_order_of_the_source():
     text = (HEAD + "qreg b[1]; qreg a[1]; creg z[1]; creg y[1]; x b[0]; measure b -> z; measure a -> y;").encode()
     logical, _ = compile_source(text)
