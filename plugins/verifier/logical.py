@@ -52,8 +52,11 @@ def check_logical(source: bytes, program: LogicalProgram, seed: int = 0, epsilon
         except Wrong:
             others = sum(3 ** len(s.qubits) for s in walk(theirs) if s.kind == "gate" and s.tableau is None)
             within = ROTATIONS * others * epsilon
-            if not 0 < within < 1:
+            if within <= 0:
                 raise
+            if within >= 1:
+                # Anything would be the same then: neither passed nor refused.
+                raise Unreadable(f"its approximations may come to {within:.2g}, too much to compare") from None
             found = {**equivalent(theirs, loosened(steps), bits, seed, merged, within), "within": within}
     except (Unreadable, TooLarge) as error:
         return {**facts, "skipped": [f"meaning: {error}"]}

@@ -242,8 +242,8 @@ def test_what_is_too_large_is_said_and_not_refused():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_are_what_their_source_says(path):
     source = path.read_bytes()
-    logical, _ = compile_source(source, 0.01)
-    facts = check_logical(source, logical, epsilon=0.01)
+    logical, _ = compile_source(source, 0.001)
+    facts = check_logical(source, logical, epsilon=0.001)
     # pytket reads no `if` within an `if`.
     assert ("skipped" if path.stem == "nested" else "method") in facts, facts
 
@@ -292,6 +292,14 @@ def test_idles_of_a_source_are_counted():
     place = gates_at(logical, "idle")[0]
     with pytest.raises(Wrong, match="idle"):
         check_logical(text, changed(logical, place, replace(logical.ops[place], blocks=1)))
+
+
+def test_what_is_approximated_too_coarsely_is_said_and_not_refused():
+    text = (HEAD + "qreg q[2]; creg c[2]; cu1(pi/8) q[0],q[1]; cu1(pi/16) q[1],q[0]; measure q -> c;").encode()
+    logical, _ = compile_source(text, 0.05)
+    assert "too much to compare" in check_logical(text, logical, epsilon=0.05)["skipped"][0]
+    with pytest.raises(Wrong):
+        check_logical(text, logical)
 
 
 def test_openqasm_3_is_read_by_the_compiler_alone():
