@@ -42,6 +42,8 @@ def compile_source(data: bytes, epsilon: float | None = None) -> tuple[LogicalPr
         "t_count": _t_gates(program.ops),
         "assumptions": lowering.assumptions(),
     }
+    if edition == 3:
+        facts["assumptions"].append("OpenQASM 3: no second parser compares the program with its source")
     if lowering.approximated and epsilon is not None:
         total = lowering.approximated * epsilon
         facts |= {"approximated": lowering.approximated, "epsilon": epsilon, "epsilon_total": total}

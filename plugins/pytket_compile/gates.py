@@ -162,11 +162,12 @@ class Library:
 def _qelib1() -> tuple[Gate, ...]:
     library = Library()
     gates = [ID, U0]
-    for text, replaceable in ((qelib1.PAPER, False), (qelib1.LATER, True)):
+    for text in (qelib1.PAPER, qelib1.LATER, qelib1.HIDDEN, qelib1.CONTROLLED):
         for definition in definitions_of(text):
-            gate = library.checked(definition, 0, replaceable=replaceable)
+            gate = library.checked(definition, 0, replaceable=text is not qelib1.PAPER)
             library._gates[gate.name] = gate
-            gates.append(gate)
+            if text is not qelib1.HIDDEN:
+                gates.append(gate)
     return tuple(gates)
 
 

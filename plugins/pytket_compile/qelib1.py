@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gates that `include "qelib1.inc"` brings, each by its textbook circuit of U, CX and the gates before it.
 
-PAPER are those of the OpenQASM 2.0 paper: a program may not define them again. LATER are those that tools have added
-to the file since: many programs carry their own definition of these, which then counts. `id` and `u0` are not here:
-they take time, which no circuit of U and CX says.
+PAPER are those of the OpenQASM 2.0 paper: a program may not define them again. LATER and CONTROLLED are those that tools have
+added to the file since: many programs carry their own definition of these, which then counts. Nobody can call HIDDEN ones.
+`id` and `u0` are not here: they take time, which no circuit of U and CX says.
 """
 
 from __future__ import annotations
@@ -62,18 +62,28 @@ gate rc3x a,b,c,d {
   h d; t d; cx c,d; tdg d; h d; cx a,d; t d; cx b,d; tdg d; cx a,d; t d; cx b,d; tdg d;
   h d; t d; cx c,d; tdg d; h d;
 }
-gate c3x a,b,c,d {
-  h d; p(pi/8) a; p(pi/8) b; p(pi/8) c; p(pi/8) d;
-  cx a,b; p(-pi/8) b; cx a,b;
-  cx b,c; p(-pi/8) c; cx a,c; p(pi/8) c; cx b,c; p(-pi/8) c; cx a,c;
-  cx c,d; p(-pi/8) d; cx b,d; p(pi/8) d; cx c,d; p(-pi/8) d; cx a,d; p(pi/8) d;
-  cx c,d; p(-pi/8) d; cx b,d; p(pi/8) d; cx c,d; p(-pi/8) d; cx a,d; h d;
+"""
+
+# No circuit of Clifford and T gates alone makes a gate with three controls on four qubits.  These take as few other rotations
+# as are known (c3x 7, c3sqrtx 13, c4x 13): a control more is a pair of gates that are right up to phases, which cancel.
+HIDDEN: Final = """
+gate ccp(lambda) a,b,c {
+  u1(lambda/4) a; u1(lambda/4) b; u1(lambda/4) c; cx a,b; u1(-lambda/4) b; cx b,c; u1(lambda/4) c;
+  cx a,c; u1(-lambda/4) c; cx b,c; u1(-lambda/4) c; cx a,c; cx a,b;
 }
-gate c3sqrtx a,b,c,d {
-  h d; cu1(pi/8) a,d; cx a,b; cu1(-pi/8) b,d; cx a,b; cu1(pi/8) b,d;
-  cx b,c; cu1(-pi/8) c,d; cx a,c; cu1(pi/8) c,d; cx b,c; cu1(-pi/8) c,d; cx a,c; cu1(pi/8) c,d; h d;
+gate c3p(lambda) a,b,c,d {
+  cu1(lambda/2) c,d; rccx a,b,c; cu1(-lambda/2) c,d; rccx a,b,c; ccp(lambda/2) a,b,d;
 }
+gate rc3xdg a,b,c,d {
+  h d; t d; cx c,d; tdg d; h d; t d; cx b,d; tdg d; cx a,d; t d; cx b,d; tdg d; cx a,d;
+  h d; t d; cx c,d; tdg d; h d;
+}
+"""
+
+CONTROLLED: Final = """
+gate c3x a,b,c,d { h d; c3p(pi) a,b,c,d; h d; }
+gate c3sqrtx a,b,c,d { h d; c3p(pi/2) a,b,c,d; h d; }
 gate c4x a,b,c,d,e {
-  h e; cu1(pi/2) d,e; h e; c3x a,b,c,d; h e; cu1(-pi/2) d,e; h e; c3x a,b,c,d; c3sqrtx a,b,c,e;
+  h e; cu1(pi/2) d,e; rc3x a,b,c,d; cu1(-pi/2) d,e; rc3xdg a,b,c,d; c3p(pi/2) a,b,c,e; h e;
 }
 """

@@ -124,6 +124,22 @@ def test_other_angles_are_approximated_as_closely_as_asked_and_counted(
     assert any("rotations are approximated" in said for said in facts["assumptions"])
 
 
+@pytest.mark.parametrize(("name", "approximated", "exact"), [("c3x", 7, 14), ("c3sqrtx", 13, 8), ("c4x", 13, 30)])
+def test_gates_with_three_controls_take_few_rotations_that_are_not_exact(
+    name: str, approximated: int, exact: int
+) -> None:
+    qubits, _, matrix = GATES[name]
+    order = list(range(qubits))[::-1]
+    call = f"{name} {','.join(f'q[{qubit}]' for qubit in order)};"
+    program, facts = compile_source(f"{HEADER}qreg q[{qubits}];\n{call}\n".encode(), 1e-3)
+    assert facts["approximated"] == approximated
+    wanted, found = on(matrix(), order, qubits), unitary_of(program)
+    overlap = np.vdot(wanted, found)
+    assert np.linalg.norm(found * (overlap.conjugate() / abs(overlap)) - wanted, 2) <= approximated * 1e-3
+    without = Expander(lambda angle: ()).steps(next(gate for gate in _qelib1() if gate.name == name), (), 1)
+    assert sum(step.kind in ("t", "tdg") for step in without) == exact
+
+
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qcos_plugins.pytket_compile.gridsynth.PACKAGE", "no_such_package")
     with pytest.raises(
