@@ -8,26 +8,17 @@ axis become one S, or nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from qcosd.qec import clifford
+from qcosd.qec.rewriting.words import IDENTITY, word_of
 
 Gate = tuple[str, tuple[int, ...]]
 Known = str | clifford.Matrix
-_IDENTITY: Final[clifford.Matrix] = (1, 0, 0, 1)
 _S, _SDG = clifford.GATES["s"], clifford.GATES["sdg"]
-_EIGHTH: Final = 2**-0.5 * (1 + 1j)
-_T: Final[clifford.Matrix] = (1, 0, 0, _EIGHTH)
-# What brings each axis to that of T: a gate with one T in it is one of these, T, and a Clifford gate.
-_AXES: Final[tuple[clifford.Matrix, ...]] = (
-    _IDENTITY,
-    clifford.GATES["h"],
-    clifford.product(clifford.GATES["h"], _SDG),
-)
 
 
 def folded(gates: Iterable[tuple[Known, tuple[int, ...]]]) -> list[Gate] | None:
-    """Folds gates, which are named, or given as a matrix on one qubit. None if one has more than one T in it."""
+    """Folds gates, which are named, or given as a matrix on one qubit. None if one of these is not exactly made of Clifford gates and a few T gates."""
     pending: dict[int, _Word] = {}
     out: list[Gate] = []
 
@@ -52,27 +43,23 @@ class _Word:
     """Clifford gates with a T between each two of them: first one first."""
 
     def __init__(self) -> None:
-        self._cliffords: list[clifford.Matrix] = [_IDENTITY]
+        self._cliffords: list[clifford.Matrix] = [IDENTITY]
 
     def add(self, gate: Known) -> bool:
-        """False, and nothing is done, for a matrix with more than one T in it."""
+        """False, and nothing is done, for a matrix that is not known."""
         if gate in ("t", "tdg"):
             self._eighth()
             if gate == "tdg":
                 self._then(_SDG)
             return True
-        matrix = clifford.GATES[gate] if isinstance(gate, str) else gate
-        if clifford.gates_of(matrix) is not None:
-            self._then(matrix)
-            return True
-        for axis in _AXES:
-            rest = clifford.product(matrix, _adjoint(clifford.product(_T, axis)))
-            if clifford.gates_of(rest) is not None:
-                self._then(axis)
+        word = word_of(clifford.GATES[gate] if isinstance(gate, str) else gate)
+        if word is None:
+            return False
+        for place, matrix in enumerate(word):
+            if place:
                 self._eighth()
-                self._then(rest)
-                return True
-        return False
+            self._then(matrix)
+        return True
 
     def gates(self) -> list[str]:
         first, *others = self._cliffords
@@ -96,9 +83,4 @@ class _Word:
             self._cliffords.pop()  # the second turns back what the first has turned
             self._then(last)
         else:
-            self._cliffords.append(_IDENTITY)
-
-
-def _adjoint(matrix: clifford.Matrix) -> clifford.Matrix:
-    a, b, c, d = (complex(entry).conjugate() for entry in matrix)
-    return (a, c, b, d)
+            self._cliffords.append(IDENTITY)
