@@ -149,6 +149,12 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.
     assert (caught.value.code, caught.value.line) == ("unsupported", 4)
 
 
+def test_a_synthesis_that_is_wrong_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcos_plugins.pytket_compile.gridsynth.Gridsynth._asked", lambda self, angle: ["t"])
+    with pytest.raises(SourceError, match="came within"):
+        compile_source(f"{HEADER}qreg q[1];\nrz(0.3) q[0];\n".encode(), 1e-3)
+
+
 def test_a_synthesis_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qcos_plugins.pytket_compile.gridsynth.SECONDS", 0.0)
     with pytest.raises(SourceError, match="took more than 0 s"):
