@@ -35,7 +35,7 @@ BY_COMPILER = {
     "unknown gate": (HEAD + "qreg q[1];\nfrobnicate q[0];\n", 4, "frobnicate"),
     "index": (HEAD + "qreg q[2];\ncreg c[2];\nh q[0];\nmeasure q[2] -> c[0];\n", 6, "2"),
     "no register": (HEAD + "qreg q[2];\nh r[0];\n", 4, "r"),
-    "T gate": (HEAD + "qreg q[1];\ncreg c[1];\nt q[0];\nmeasure q -> c;\n", 5, "t"),
+    "opaque gate": (HEAD + "opaque magic a;\nqreg q[1];\nmagic q[0];\n", 5, "magic"),
     "same qubit twice": (HEAD + "qreg q[2];\ncx q[0], q[0];\n", 4, ""),
 }
 

@@ -205,7 +205,7 @@ class BentStream:
             if self._lie == "skipped_round":
                 return
             if self._lie == "repeated_block":
-                self._stream.send(header, *frames, **how)
+                self._stream.send({**header, "last": False}, *frames, **how)  # after the last one nobody may listen
             if self._lie == "wrong_m":
                 header = {**header, "m": [*header["m"][:-1], header["m"][-1] + 1]}
         self._stream.send(header, *frames, **how)
