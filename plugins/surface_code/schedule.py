@@ -217,60 +217,53 @@ class Schedule:
             self._turned[qubit] = follower
 
     def _phase(self, qubit: int, dagger: bool) -> None:
-        d, cell = self._distance, magic_cell(qubit)
-        needs = [Need(c, 0, d) for c in corridor(data_cell(qubit), cell)]
-        slot = self._use(qubit, self._floor.reserve(self._ready.get(qubit, 0), needs))
-        ancilla, zz, x = patch_on(cell, self._qubits), next(self._tags), next(self._tags)
-        self._do(slot, BEGIN, partial(Builder.handover, patch=ancilla, cell=cell))
-        self._do(slot, BEGIN, partial(Builder.join, one=qubit, two=ancilla, tag=zz))
-        self._do(slot + d, END, partial(Builder.split, one=qubit, two=ancilla))
-        self._do(slot + d, END, partial(Builder.measure, patch=ancilla, basis="X", tag=x))
-        self._do(slot + d, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(zz, x), constant=int(dagger)))
-        self._ready[qubit] = slot + d
+        slot, end = self._beside(qubit, 0)
+        zz, x = self._consume(qubit, slot, "Y")
+        self._do(end, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(zz, x), constant=int(dagger)))
 
     def _eighth(self, qubit: int, dagger: bool) -> None:
         """T or its inverse by a |T>, which does one or the other by chance; where it was the wrong one, an S (or its inverse)
         follows.  All shots make the same rounds: those that need no S merge with a |+>, which does nothing."""
-        d, cell = self._distance, magic_cell(qubit)
-        cells = corridor(data_cell(qubit), cell)
-        wait = 2 * d + self._lead  # the window that commits the parity has its buffer
-        needs = [Need(c, begin, begin + d) for c in cells for begin in (0, wait)]
-        slot = self._use(qubit, self._floor.reserve(self._ready.get(qubit, 0), needs))
-        ancilla, choice = patch_on(cell, self._qubits), next(self._choices)
-        first, read, second, again = (next(self._tags) for _ in range(4))
+        wait = 2 * self._distance + self._lead  # the window that commits the parity has its buffer
+        slot, end = self._beside(qubit, 0, wait)
+        choice = next(self._choices)
         parity, chosen, phase = (self._scratch + 3 * qubit + i for i in range(3))
         needed = Condition((parity,), "==", int(not dagger))
         # S by a |Y> is S or its inverse = S Z by chance, too.
         turned = Condition((chosen, phase), "==", 1 + 2 * int(not dagger))
-        self._do(slot, BEGIN, partial(Builder.handover, patch=ancilla, cell=cell, state="T"))
-        self._do(slot, BEGIN, partial(Builder.join, one=qubit, two=ancilla, tag=first, bit=parity))
+        _, x = self._consume(qubit, slot, "T", bit=parity)
         self._do(slot, BEGIN, partial(Builder.choose, k=choice, condition=needed, bit=chosen))
-        self._do(slot + d, END, partial(Builder.split, one=qubit, two=ancilla))
-        self._do(slot + d, END, partial(Builder.measure, patch=ancilla, basis="X", tag=read))
-        self._do(slot + d, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(read,)))
-        slot += wait
-        self._do(slot, BEGIN, partial(Builder.handover, patch=ancilla, cell=cell, state="YX", choice=choice))
-        self._do(slot, BEGIN, partial(Builder.join, one=qubit, two=ancilla, tag=second, bit=phase))
-        slot += d
-        self._do(slot, END, partial(Builder.split, one=qubit, two=ancilla))
-        self._do(slot, END, partial(Builder.measure, patch=ancilla, basis="X", tag=again))
-        self._do(slot, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(again,)))
-        self._do(slot, END, partial(Builder.frame, patch=qubit, pauli="Z", condition=turned))
-        self._ready[qubit] = slot
+        self._do(slot + self._distance, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(x,)))
+        _, x = self._consume(qubit, slot + wait, "YX", bit=phase, choice=choice)
+        self._do(end, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(x,)))
+        self._do(end, END, partial(Builder.frame, patch=qubit, pauli="Z", condition=turned))
 
     def _half(self, qubit: int, bit: int) -> None:
         """T or its inverse by a |T>; ``bit`` says where it was the inverse."""
-        d, cell = self._distance, magic_cell(qubit)
-        needs = [Need(c, 0, d) for c in corridor(data_cell(qubit), cell)]
-        slot = self._use(qubit, self._floor.reserve(self._ready.get(qubit, 0), needs))
-        ancilla, parity, read = patch_on(cell, self._qubits), next(self._tags), next(self._tags)
-        self._do(slot, BEGIN, partial(Builder.handover, patch=ancilla, cell=cell, state="T"))
-        self._do(slot, BEGIN, partial(Builder.join, one=qubit, two=ancilla, tag=parity, bit=bit))
-        self._do(slot + d, END, partial(Builder.split, one=qubit, two=ancilla))
-        self._do(slot + d, END, partial(Builder.measure, patch=ancilla, basis="X", tag=read))
-        self._do(slot + d, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(read,)))
+        slot, end = self._beside(qubit, 0)
+        _, x = self._consume(qubit, slot, "T", bit=bit)
+        self._do(end, END, partial(Builder.frame, patch=qubit, pauli="Z", tags=(x,)))
         self._written[bit] = slot
-        self._ready[qubit] = slot + d
+
+    def _beside(self, qubit: int, *begins: int) -> tuple[int, int]:
+        """A qubit and the cell beside it are taken for d rounds that begin so many slots after the first.  Returns the first
+        slot, and that in which the last of them are over."""
+        cells = corridor(data_cell(qubit), magic_cell(qubit))
+        needs = [Need(cell, begin, begin + self._distance) for cell in cells for begin in begins]
+        slot = self._use(qubit, self._floor.reserve(self._ready.get(qubit, 0), needs))
+        self._ready[qubit] = end = slot + begins[-1] + self._distance
+        return slot, end
+
+    def _consume(self, qubit: int, slot: int, state: str, *, bit: int = -1, choice: int = -1) -> tuple[int, int]:
+        """A state is handed over beside a qubit, merged with it for d rounds, and read.  Returns the tags of the parity, ZZ, and of
+        what is read, X."""
+        cell, end = magic_cell(qubit), slot + self._distance
+        ancilla, zz, x = patch_on(cell, self._qubits), next(self._tags), next(self._tags)
+        self._do(slot, BEGIN, partial(Builder.handover, patch=ancilla, cell=cell, state=state, choice=choice))
+        self._do(slot, BEGIN, partial(Builder.join, one=qubit, two=ancilla, tag=zz, bit=bit))
+        self._do(end, END, partial(Builder.split, one=qubit, two=ancilla))
+        self._do(end, END, partial(Builder.measure, patch=ancilla, basis="X", tag=x))
+        return zz, x
 
     def _cx(self, control: int, target: int) -> None:
         d, cell = self._distance, corner_cell(control, target)
