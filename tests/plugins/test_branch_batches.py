@@ -99,7 +99,7 @@ def test_a_decision_may_fall_anywhere_in_a_window(d: int, merged: bool) -> None:
     assert abs(seen[1] - seen[0]) < 5 * sum(seen.values()) ** 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("merged", [False, True], ids=["measure", "merge"])
 @pytest.mark.parametrize("before", [1, 2, 3])
 def test_no_single_fault_before_a_decision_contradicts_it(before: int, merged: bool) -> None:

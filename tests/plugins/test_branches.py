@@ -41,16 +41,14 @@ def test_random_nested_programs(seed: int) -> None:
     check(prepared(circuit.qasm()), circuit, seed)
 
 
-@pytest.mark.parametrize(
-    "seed", [pytest.param(seed, marks=pytest.mark.slow if seed < 18 else pytest.mark.long) for seed in range(10, 50)]
-)
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.long) for seed in range(10, 50)])
 def test_more_random_nested_programs_through_the_optimiser(seed: int) -> None:
     circuit = oracle.random_circuit(seed, qubits=1 + seed % 3, ifs="nested")
     logical, _ = optimised(compile_source(circuit.qasm().encode())[0], lambda: False)
     check(prepare(logical, 3), circuit, seed)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(60, 63))
 def test_nested_programs_on_the_machine_that_simulates_every_shot(seed: int) -> None:
     circuit = oracle.random_circuit(seed, qubits=1 + seed % 3, ifs="nested")
@@ -64,9 +62,7 @@ def test_random_logical_programs_whose_bodies_are_read_as_a_whole(seed: int) -> 
     check_logical(random_program(Random(seed), 1 + seed % 3, 2, 8) if seed % 3 else body_that_overwrites(seed), seed)
 
 
-@pytest.mark.parametrize(
-    "seed", [pytest.param(seed, marks=pytest.mark.slow if seed < 14 else pytest.mark.long) for seed in range(8, 40)]
-)
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=pytest.mark.long) for seed in range(8, 40)])
 def test_more_random_logical_programs(seed: int) -> None:
     check_logical(random_program(Random(seed), 2 + seed % 2, 2, 10), seed)
 
@@ -207,7 +203,7 @@ def deep(bits: tuple[int, int]) -> LogicalProgram:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("bits", "decisions", "last"), [((0, 1), [0], 0), ((1, 0), [1, 0], 1), ((1, 1), [1, 1], 0)], ids=str
 )

@@ -109,7 +109,7 @@ def global_errors(circuit: stim.Circuit, shots: int, decoder: str = "pymatching"
     return flips ^ matching.decode_batch(events, enable_correlations=correlated).astype(bool)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("decoder", ["pymatching", "pymatching-correlated", "pymatching-tempered"])
 @pytest.mark.parametrize("task", [SURFACE, ("surface_code:rotated_memory_z", 5, 25), ("repetition_code:memory", 5, 25)])
 def test_windows_equal_global_decoding(task: tuple[str, int, int], decoder: str) -> None:
@@ -124,7 +124,7 @@ def test_windows_equal_global_decoding(task: tuple[str, int, int], decoder: str)
     assert wanted.mean() < 0.25 * before.mean()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_what_windows_need_that_comparison_fails() -> None:
     """Negative controls: artifacts forgotten, and a look-ahead of one round."""
     circuit = generated(*SURFACE)

@@ -139,7 +139,7 @@ def always(answer: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda bits: (bits == answer).all(0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", [SLIDING, pytest.param(PARALLEL, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("build", "basis", "answer"), CASES, ids=IDS)
 def test_no_pair_of_faults_changes_an_outcome(
@@ -152,7 +152,7 @@ def test_no_pair_of_faults_changes_an_outcome(
     assert undecoded > 50  # the faults were there
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_pair_of_faults_changes_what_a_decision_leads_to() -> None:
     program = prepared(TAKEN, D)
     (taken,) = run(program, shots=1).outcomes.paths  # the path of all shots
@@ -162,7 +162,7 @@ def test_no_pair_of_faults_changes_what_a_decision_leads_to() -> None:
     assert (wrong, undecoded > 50) == ([], True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_pair_of_faults_changes_what_follows_a_coin() -> None:
     """Which way a shot goes depends on the seed; its faults are drawn from the path that it takes without them."""
     program = prepared(COIN, D)

@@ -65,7 +65,7 @@ def test_what_is_not_installed_says_how_to_install_it(odd: Admissions) -> None:
     assert (found.state, found.reason) == (NOT_INSTALLED, "pip install no-such-package")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_real_ones() -> None:
     states = {name: offering.admissions.of(name, offer) for name, offer in offers().items()}
     for name in ("pymatching", "pymatching-correlated", "pymatching-tempered", "fusion-blossom", "tesseract"):
@@ -94,7 +94,7 @@ def test_a_job_gets_the_decoder_that_it_names() -> None:
     assert msgpack.unpackb(made)["name"] == "pymatching-tempered"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("decoder", ["oracle", "chromobius", 7])
 def test_other_decoders_are_bad_input(decoder: object) -> None:
     with pytest.raises(Refused, match="decoder") as refused:
@@ -104,7 +104,7 @@ def test_other_decoders_are_bad_input(decoder: object) -> None:
         assert "admitted: pymatching-tempered, pymatching-correlated, pymatching, fusion-blossom" in str(refused.value)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_table_for_people() -> None:
     (made,) = offering.table(make_lease("track.decoders", {}, {})).outputs.values()
     table = msgpack.unpackb(made)
@@ -115,7 +115,7 @@ def test_the_table_for_people() -> None:
     assert [e["name"] for e in table["decoders"]] == list(offers())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("decoder", ["fusion-blossom", "tesseract"])
 def test_another_decoder_fails_about_as_often_as_matching(decoder: str) -> None:
     shots = 4000 if decoder == "fusion-blossom" else 1000

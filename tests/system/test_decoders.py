@@ -18,7 +18,7 @@ measure q -> c;
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_list(world: World) -> None:
     done = world.ctl("decoders", "--json")
     assert done.code == 0, done
@@ -30,7 +30,7 @@ def test_the_list(world: World) -> None:
     assert all(entry["reason"] for entry in table["decoders"] if entry["state"] != "admitted")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("decoder", ["fusion-blossom", "tesseract"])
 def test_a_program_decoded_by_another_decoder(world: World, decoder: str) -> None:
     path = world.file("bell.qasm", PROGRAM)

@@ -159,7 +159,7 @@ def test_every_liar_is_found_and_others_finish_its_jobs(court: Court) -> None:
         right(document, options["noise"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_that_has_only_the_liar_fails_and_names_it(court: Court) -> None:
     for lie, (service, options, words) in LIES.items():
         if service == "verify":

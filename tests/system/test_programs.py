@@ -24,6 +24,16 @@ EXAMPLE_OUTCOMES = {
     "idle": {"01"},
     "repetition": {"10 00 111"},
 }
+# Those with T gates: what they may give, of which each must be seen if it is certain or frequent.
+UNIVERSAL_OUTCOMES = {
+    "adder": {"1 1"},
+    "bernstein_vazirani": {"101"},
+    "deutsch_jozsa": {"001", "011", "101", "111"},
+    "phase_estimation": {"0 0 1"},
+    "repeat_until_success": {"0 1", "1 0"},
+}
+SPREAD = {"clifford_t", "grover", "qft"}
+"""Examples whose outcomes are compared in distribution, in tests/plugins/test_examples.py."""
 PUBLIC_KEYS = {
     "job", "state", "shots", "counts", "counts_undecoded", "registers", "bit_order", "distance", "noise", "seed", "rounds",
     "window", "detectors", "detection_events", "decoder", "calibration", "assumptions", "shots_discarded", "shots_restarted",
@@ -42,7 +52,7 @@ def run(world: World, program: str, *options: object) -> dict[str, Any]:
 
 
 def test_every_example_is_listed() -> None:
-    assert set(EXAMPLE_OUTCOMES) == {path.stem for path in EXAMPLES.glob("*.qasm")}
+    assert {*EXAMPLE_OUTCOMES, *UNIVERSAL_OUTCOMES, *SPREAD} == {path.stem for path in EXAMPLES.glob("*.qasm")}
 
 
 def test_examples_without_noise_give_exactly_their_outcomes(daemon: DaemonWorld) -> None:
@@ -51,6 +61,17 @@ def test_examples_without_noise_give_exactly_their_outcomes(daemon: DaemonWorld)
         assert set(document["counts"]) == outcomes, name
         assert sum(document["counts"].values()) == 300
         assert document["detection_events"] == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("feedback", ["constant", "insert"])
+def test_examples_with_t_gates_without_noise_give_exactly_their_outcomes(daemon: DaemonWorld, feedback: str) -> None:
+    for name, outcomes in UNIVERSAL_OUTCOMES.items():
+        document = run(daemon, name, "--shots", 300, "--noise", 0, "--seed", 1, "--set", f"feedback={feedback}")
+        assert set(document["counts"]) == outcomes, name
+        assert document["detection_events"] == 0
+    spread = run(daemon, "grover", "--shots", 400, "--noise", 0, "--seed", 1, "--set", f"feedback={feedback}")
+    assert spread["counts"]["101"] > 350
 
 
 def test_the_document_says_everything(world: World) -> None:
