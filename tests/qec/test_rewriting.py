@@ -149,6 +149,14 @@ def test_equivalence_knows_signs_and_not_phases(first: str, second: str, same: b
     assert equivalent(ops(gates_of(first)), ops(gates_of(second))) is same
 
 
+def test_t_gates_on_either_side_of_one_that_turns_the_axis_stay_apart() -> None:
+    """Random circuits rarely come back to the same axis."""
+    for between in ("h 0; t 0; h 0", "cx 1 0; h 0; tdg 0; h 0; cx 1 0"):
+        gates = gates_of(f"t 0; {between}; t 0")
+        assert t_count(merged(gates, 2)) == 3
+        assert same(unitary(merged(gates, 2), 2), unitary(gates, 2))
+
+
 def test_what_rotations_do_not_show_is_told_by_matrices_where_they_are_small() -> None:
     """Sixteen T gates, about all products of Z on four qubits and once about the identity, are the identity: no two are about the same."""
     text = ""
